@@ -1,0 +1,139 @@
+"""Every knob of a labelling job on one page: what a YAML may say, with types, defaults and meaning.
+
+The models are frozen and refuse unknown keys. `load_config.py` reads YAML into them and words the errors.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+
+class SourceConfig(Section):
+    """Where the images are."""
+
+    type: Literal["parquet", "huggingface", "arrow", "imagefolder", "webdataset"] = "parquet"
+    path: str | list[str] = Field(
+        description="File, folder, glob or URL (local, s3://, gs://, hf://, https://), or a list; "
+        "for huggingface the repository id. Relative paths start at the folder the command runs in."
+    )
+    name: str | None = Field(None, description="Hugging Face configuration (subset).")
+    split: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit; what it resolved to is recorded.")
+    image_column: str = Field(
+        "image", description="struct{bytes, path}, binary, or a string path under `root` (or URL)."
+    )
+    root: str | None = Field(None, description="Where relative image paths are looked up; a path may never leave it.")
+    target_column: str | None = Field(None, description="The truth, where the data has it; accuracy is then reported.")
+    class_names: str | None = Field(None, description="Text file with the target's class names, one a line.")
+    keep_columns: list[str] = Field([], description="Carried to the output unchanged; `image.path` reaches in a struct.")
+    limit: PositiveInt | None = Field(None, description="Only the first N rows of the plan.")
+    decode_timeout: Annotated[float, Field(gt=0)] = Field(60.0, description="Seconds one image may take to decode.")
+    max_image_pixels: PositiveInt = Field(178_956_970, description="Larger images become error rows.")
+    allow_urls: bool = Field(False, description="Fetch http(s) URLs found in the image column.")
+    url_hosts: list[str] = Field([], description="Hosts that URLs may name; empty: every public host.")
+    url_max_bytes: PositiveInt = 50_000_000
+    url_timeout: Annotated[float, Field(gt=0)] = 20.0
+
+
+class ModelConfig(Section):
+    """Which LeViT, and how it is run."""
+
+    checkpoint: str = Field(description="Hub id, local folder, or file.")
+    revision: str | None = None
+    heads: Literal["average", "class", "distill"] = Field("average", description="Which head's logits are the answer.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on a CPU, float16 on a GPU."
+    )
+    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
+    compile: Literal["auto"] | bool = Field("auto", description="torch.compile; auto: on a GPU only.")
+
+
+class PreprocessConfig(Section):
+    """How bytes become pixels."""
+
+    mode: Literal["exact", "fast"] = Field("exact", description="fast: DCT-scaled JPEG decode; labels may differ.")
+
+
+class PredictConfig(Section):
+    """What is written about each image."""
+
+    top_k: PositiveInt = 5
+    embeddings: Literal["float16", "float32", "none"] = "float16"
+    logits: bool = Field(False, description="The whole logit vector as a fixed-size list.")
+    per_head: bool = Field(False, description="head_label, distill_label and head_divergence.")
+
+
+class OutputConfig(Section):
+    """Where the tables go."""
+
+    path: str
+    format: Literal["parquet", "arrow"] = "parquet"
+    max_error_rate: Fraction = Field(0.01, description="More error rows than this end the command with exit code 3.")
+    shared: bool = Field(False, description="A local path is mounted on every node of the cluster.")
+
+
+class ReplicaRange(Section):
+    min: PositiveInt = 1
+    max: PositiveInt
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is more than max ({self.max})")
+        return self
+
+
+class ComputeConfig(Section):
+    """What it runs on."""
+
+    address: str | None = Field(None, description="null: start Ray here; auto or ray://HOST:PORT: join a cluster.")
+    replicas: Literal["auto"] | PositiveInt | ReplicaRange = "auto"
+    gpus_per_replica: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto", description="auto: 1 where there is a GPU, else 0."
+    )
+    accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, for example A100.")
+    decode_cpus: Literal["auto"] | PositiveInt = Field("auto", description="CPU tasks that decode, per GPU replica.")
+    batch_size: Literal["auto"] | PositiveInt = Field("auto", description="Images in one forward pass.")
+    chunk_rows: PositiveInt = Field(2048, description="Most rows in one chunk: one task, one output file.")
+
+
+class DriftConfig(Section):
+    """When tonight's rows count as different from the nights before. README, Drift, gives the reasons."""
+
+    label_psi: Annotated[float, Field(gt=0)] = Field(0.25, description="Population stability index of the labels.")
+    label_js: Fraction = Field(0.2, description="Jensen-Shannon distance (base 2) of the labels.")
+    score_ks: Fraction = Field(0.15, description="Kolmogorov-Smirnov statistic of the scores.")
+    embedding_cosine: Annotated[float, Field(gt=0)] = Field(0.1, description="1 - cosine of the mean embeddings.")
+    error_rate: Fraction = Field(0.02, description="Rise of the share of error rows.")
+    min_rows: PositiveInt = Field(200, description="Runs with fewer new rows are not judged.")
+    history: PositiveInt = Field(14, description="How many earlier runs make the reference.")
+
+
+class NotifyConfig(Section):
+    """Who is told how a nightly run ended."""
+
+    webhook: str | None = Field(None, description="URL that gets a JSON object by POST.")
+    command: list[str] | None = Field(None, description="Program and arguments; gets the JSON on standard input.")
+    on: list[Literal["success", "failure", "drift"]] = ["failure", "drift"]
+    timeout: Annotated[float, Field(gt=0)] = 10.0
+
+
+class JobConfig(Section):
+    """One labelling job."""
+
+    pipeline: Literal["label"] = "label"
+    source: SourceConfig
+    model: ModelConfig
+    preprocess: PreprocessConfig = PreprocessConfig()
+    predict: PredictConfig = PredictConfig()
+    output: OutputConfig
+    compute: ComputeConfig = ComputeConfig()
+    drift: DriftConfig = DriftConfig()
+    notify: NotifyConfig = NotifyConfig()

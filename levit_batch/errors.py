@@ -1,0 +1,65 @@
+"""Every error this package raises on purpose. Each takes one string, so that it crosses a Ray process boundary intact.
+
+LevitBatchError
+├── UserError            something the user can mend: exit code 2
+│   ├── ConfigError      the YAML, a --set, an environment variable
+│   ├── SourceError      the images: not found, not readable, wrong column, no permission
+│   ├── CheckpointError  the weights: not found, not a LeViT, missing or unknown tensors
+│   └── OutputError      the output folder: not writable, holds another job, locked
+├── JobError             the job itself failed: exit code 1
+└── RowError             one image: never leaves the row it belongs to
+"""
+
+
+class LevitBatchError(Exception):
+    """Base of all errors raised on purpose; the message says what, where and what to do."""
+
+    exit_code = 1
+
+
+class UserError(LevitBatchError):
+    """The user's configuration, source, checkpoint or output is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    pass
+
+
+class SourceError(UserError):
+    pass
+
+
+class CheckpointError(UserError):
+    pass
+
+
+class OutputError(UserError):
+    pass
+
+
+class JobError(LevitBatchError):
+    """The job could not finish although nothing in its configuration is wrong."""
+
+
+class RowError(LevitBatchError):
+    """Why one image has no prediction, as `kind: message`; `kind` is one of ROW_ERROR_KINDS."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.kind = text.split(":", 1)[0]
+
+
+ROW_ERROR_KINDS = {
+    "null": "the image column is null",
+    "empty": "zero bytes",
+    "missing": "the file that the path names does not exist",
+    "forbidden": "the path leaves `source.root`, or the URL is not allowed",
+    "unreadable": "the file or URL exists but could not be read",
+    "decode": "the bytes are not an image, or are damaged beyond decoding",
+    "truncated": "the image ends before its data does",
+    "bomb": "more pixels than `source.max_image_pixels`",
+    "timeout": "decoding took longer than `source.decode_timeout`",
+    "crashed": "decoding killed its process",
+}

@@ -1,0 +1,1 @@
+"""Recipes and the command. They import `levit_batch`; never the reverse."""
