@@ -1,1 +1,32 @@
-"""levit-batch: a LeViT label and an embedding for every image of a large dataset."""
+"""levit-batch: a LeViT label and an embedding for every image of a large dataset.
+
+The names below are importable from here; each loads its module (and torch) only when it is used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "LevitConfig": "levit_config",
+    "VARIANTS": "levit_config",
+    "LevitModel": "levit",
+    "LevitForImageClassification": "levit",
+    "LevitForImageClassificationWithTeacher": "levit",
+    "LevitImageProcessor": "processor",
+    "LevitFeatureExtractor": "processor",
+    "Checkpoint": "checkpoint",
+    "load_checkpoint": "checkpoint",
+    "FoldedLevit": "fold",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'levit_batch' has no attribute {name!r}")
+    return getattr(import_module(f"levit_batch.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

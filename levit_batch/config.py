@@ -32,7 +32,9 @@ class SourceConfig(Section):
     root: str | None = Field(None, description="Where relative image paths are looked up; a path may never leave it.")
     target_column: str | None = Field(None, description="The truth, where the data has it; accuracy is then reported.")
     class_names: str | None = Field(None, description="Text file with the target's class names, one a line.")
-    keep_columns: list[str] = Field([], description="Carried to the output unchanged; `image.path` reaches in a struct.")
+    keep_columns: list[str] = Field(
+        [], description="Carried to the output unchanged; `image.path` reaches in a struct."
+    )
     limit: PositiveInt | None = Field(None, description="Only the first N rows of the plan.")
     decode_timeout: Annotated[float, Field(gt=0)] = Field(60.0, description="Seconds one image may take to decode.")
     max_image_pixels: PositiveInt = Field(178_956_970, description="Larger images become error rows.")

@@ -1,0 +1,246 @@
+"""What a LeViT is made of: the configuration as Hugging Face publishes it, and the five published sizes.
+
+No torch here: the command line lists models without loading it.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from levit_batch.errors import CheckpointError
+
+STEM_CONVOLUTIONS = 4
+
+
+@dataclass(frozen=True)
+class DownOp:
+    """How one stage hands over to the next: an attention whose queries are every `stride`-th point, then an MLP."""
+
+    key_dim: int
+    num_heads: int
+    attention_ratio: int
+    mlp_ratio: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class LevitConfig:
+    """The fields of `config.json`, with Hugging Face's names and defaults (the defaults are LeViT-128).
+
+    Per-stage fields are tuples of the same length, one entry a stage. Frozen: building a model never changes it; make a
+    changed copy with `dataclasses.replace` or `with_labels`.
+
+    Args:
+        image_size, patch_size: pixels along one side of the (square) input, and of one patch; their quotient is the
+            side of the first stage's grid.
+        num_channels: colour channels of the input.
+        kernel_size, stride, padding: of each of the four convolutions of the stem.
+        hidden_sizes, num_attention_heads, depths, key_dim: each stage's width, heads, blocks and query width a head.
+        attention_ratio: value width a head, as a multiple of `key_dim`.
+        mlp_ratio: hidden width of the MLP, as a multiple of the stage's width; 0 for no MLP.
+        down_ops: what is between stages, `("Subsample", key_dim, heads, attention_ratio, mlp_ratio, stride)` each;
+            derived as the authors do when not given.
+        drop_path_rate: probability in training that one image skips a residual branch.
+        initializer_range: standard deviation of fresh linear weights.
+        id2label, label2id, num_labels: class names by index; any one of the three determines the others.
+        architectures: the class names Hugging Face wrote in the file.
+
+    Raises CheckpointError when the fields contradict each other.
+    """
+
+    image_size: int = 224
+    num_channels: int = 3
+    kernel_size: int = 3
+    stride: int = 2
+    padding: int = 1
+    patch_size: int = 16
+    hidden_sizes: tuple[int, ...] = (128, 256, 384)
+    num_attention_heads: tuple[int, ...] = (4, 8, 12)
+    depths: tuple[int, ...] = (4, 4, 4)
+    key_dim: tuple[int, ...] = (16, 16, 16)
+    drop_path_rate: float = 0
+    mlp_ratio: tuple[int, ...] = (2, 2, 2)
+    attention_ratio: tuple[int, ...] = (2, 2, 2)
+    initializer_range: float = 0.02
+    down_ops: tuple[tuple, ...] | None = None
+    id2label: dict[int, str] | None = None
+    label2id: dict[str, int] | None = None
+    num_labels: int | None = None
+    architectures: tuple[str, ...] | None = field(default=None, compare=False)
+
+    def __post_init__(self):
+        for name in ("image_size", "patch_size"):
+            object.__setattr__(self, name, _one_side(name, getattr(self, name)))
+        for name in ("hidden_sizes", "num_attention_heads", "depths", "key_dim", "mlp_ratio", "attention_ratio"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.architectures is not None:
+            object.__setattr__(self, "architectures", tuple(self.architectures))
+        object.__setattr__(self, "down_ops", self._derived_down_ops())
+        for name, value in _labels(self.id2label, self.label2id, self.num_labels).items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _derived_down_ops(self) -> tuple[tuple, ...]:
+        if self.down_ops is not None:  # transformers leaves its own [""] end marks in files it wrote after a build
+            return tuple(tuple(op) for op in self.down_ops if op and op[0])
+        pairs = zip(self.hidden_sizes[:-1], self.key_dim[:1] * len(self.hidden_sizes), strict=False)
+        return tuple(("Subsample", key_dim, width // key_dim, 4, 2, 2) for width, key_dim in pairs)
+
+    def _check(self) -> None:
+        stages = len(self.depths)
+        for name in ("hidden_sizes", "num_attention_heads", "key_dim", "mlp_ratio", "attention_ratio"):
+            if len(getattr(self, name)) != stages:
+                raise CheckpointError(
+                    f"LeViT configuration: {name} has {len(getattr(self, name))} entries, depths has {stages}"
+                )
+        if len(self.down_ops) != stages - 1 or any(len(op) != 6 or op[0] != "Subsample" for op in self.down_ops):
+            raise CheckpointError(
+                f"LeViT configuration: down_ops must hold {stages - 1} 'Subsample' entries: {self.down_ops}"
+            )
+        if self.image_size % self.patch_size:
+            raise CheckpointError(
+                f"LeViT configuration: image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        side = self.image_size // self.patch_size
+        if self.stem_sizes()[-1] != side:
+            raise CheckpointError(
+                f"LeViT configuration: the stem (kernel_size {self.kernel_size}, stride {self.stride}, padding "
+                f"{self.padding}) makes a grid of {self.stem_sizes()[-1]} from {self.image_size} pixels, but "
+                f"patch_size {self.patch_size} asks for {side}"
+            )
+
+    def stem_sizes(self) -> list[int]:
+        """Side of the feature map after each convolution of the stem."""
+        sizes = [self.image_size]
+        for _ in range(STEM_CONVOLUTIONS):
+            sizes.append((sizes[-1] + 2 * self.padding - self.kernel_size) // self.stride + 1)
+        return sizes[1:]
+
+    def stem_widths(self) -> list[int]:
+        """Output channels of each convolution of the stem."""
+        return [self.hidden_sizes[0] // 8, self.hidden_sizes[0] // 4, self.hidden_sizes[0] // 2, self.hidden_sizes[0]]
+
+    def downs(self) -> list[DownOp]:
+        """`down_ops` with names: one entry between each pair of stages."""
+        return [DownOp(*op[1:]) for op in self.down_ops]
+
+    def resolutions(self) -> list[int]:
+        """Side of each stage's grid of points."""
+        sides = [self.image_size // self.patch_size]
+        for op in self.downs():
+            sides.append((sides[-1] - 1) // op.stride + 1)
+        return sides
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the pooled features before the heads."""
+        return self.hidden_sizes[-1]
+
+    @property
+    def class_names(self) -> list[str]:
+        return [self.id2label[index] for index in range(self.num_labels)]
+
+    @property
+    def has_own_class_names(self) -> bool:
+        """Whether the names say more than `LABEL_0`, `LABEL_1`, ..."""
+        return any(name != f"LABEL_{index}" for index, name in self.id2label.items())
+
+    def with_labels(self, names: list[str]) -> "LevitConfig":
+        """A copy for other classes."""
+        return dataclasses.replace(self, id2label=dict(enumerate(names)), label2id=None, num_labels=None)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "LevitConfig":
+        """From the content of a `config.json`; keys that do not shape the model (versions, dtype) are passed over."""
+        if values.get("model_type", "levit") != "levit":
+            raise CheckpointError(f"config.json describes a {values['model_type']!r} model, not a LeViT")
+        known = {f.name for f in dataclasses.fields(cls)}
+        try:
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except (TypeError, ValueError, IndexError) as error:
+            raise CheckpointError(f"config.json is not a LeViT configuration: {error}") from error
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "LevitConfig":
+        """From a `config.json`, or the folder that holds one."""
+        path = Path(path)
+        path = path / "config.json" if path.is_dir() else path
+        try:
+            return cls.from_dict(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"cannot read the model configuration {path}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a `config.json` that transformers reads (`num_labels` is the length of `id2label` there)."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "num_labels"}
+        values["id2label"] = {str(index): name for index, name in self.id2label.items()}
+        values["down_ops"] = [list(op) for op in self.down_ops]
+        if self.architectures is None:
+            del values["architectures"]
+        if float(self.drop_path_rate).is_integer():  # transformers 5 accepts an int only
+            values["drop_path_rate"] = int(self.drop_path_rate)
+        return {"model_type": "levit"} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def save(self, folder: str | Path) -> None:
+        """Write `config.json` into `folder`."""
+        Path(folder, "config.json").write_text(self.to_json())
+
+
+def _one_side(name: str, value: int | list[int] | tuple[int, int]) -> int:
+    sides = [value] if isinstance(value, int) else list(value)
+    if len(set(sides)) != 1 or sides[0] < 1:
+        raise CheckpointError(
+            f"LeViT configuration: {name} {value} is not square; the attention biases need a square grid"
+        )
+    return sides[0]
+
+
+def _labels(id2label: dict | None, label2id: dict | None, num_labels: int | None) -> dict[str, Any]:
+    """The three label fields, agreeing with each other."""
+    if id2label is not None:
+        id2label = {int(index): str(name) for index, name in id2label.items()}
+    elif label2id is not None:
+        id2label = {int(index): str(name) for name, index in label2id.items()}
+    else:
+        id2label = {index: f"LABEL_{index}" for index in range(2 if num_labels is None else num_labels)}
+    if sorted(id2label) != list(range(len(id2label))):
+        raise CheckpointError(
+            f"LeViT configuration: id2label must number its classes 0..{len(id2label) - 1} without gaps"
+        )
+    if num_labels is not None and num_labels != len(id2label):
+        raise CheckpointError(
+            f"LeViT configuration: num_labels is {num_labels}, id2label names {len(id2label)} classes"
+        )
+    id2label = dict(sorted(id2label.items()))
+    # Two classes of ImageNet share a name ("crane", "maillot"): the last index wins, as in the published files.
+    return {
+        "id2label": id2label,
+        "label2id": {name: index for index, name in id2label.items()},
+        "num_labels": len(id2label),
+    }
+
+
+def _variant(hidden_sizes, heads, depths, key_dim, drop_path_rate=0) -> LevitConfig:
+    return LevitConfig(
+        hidden_sizes=hidden_sizes,
+        num_attention_heads=heads,
+        depths=depths,
+        key_dim=(key_dim,) * 3,
+        drop_path_rate=drop_path_rate,
+        num_labels=1000,
+    )
+
+
+# Table 1 of "LeViT: a Vision Transformer in ConvNet's Clothing for Faster Inference" (arXiv 2104.01136).
+VARIANTS = {
+    "128S": _variant((128, 256, 384), (4, 6, 8), (2, 3, 4), 16),
+    "128": _variant((128, 256, 384), (4, 8, 12), (4, 4, 4), 16),
+    "192": _variant((192, 288, 384), (3, 5, 6), (4, 4, 4), 32),
+    "256": _variant((256, 384, 512), (4, 6, 8), (4, 4, 4), 32),
+    "384": _variant((384, 512, 768), (6, 9, 12), (4, 4, 4), 32, drop_path_rate=0.1),
+}
