@@ -1,0 +1,112 @@
+"""What a row is: the columns, their Arrow types, and the metadata that tells other readers the class names.
+
+Stages meet here: a source yields tables of `READ_COLUMNS` and kept columns, the writer takes `output_schema`.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+# What `Source.read` yields for each row, before the kept columns.
+IMAGE_BYTES = "__bytes"  # binary or large_binary: the encoded image; null where `__error` says why
+READ_ERROR = "__error"  # string "kind: message", or null
+TARGET = "target"  # the truth as the source has it, when asked for
+
+RESERVED = (
+    "shard", "row", "target", "label", "label_name", "score", "top_labels", "top_scores", "embedding", "logits",
+    "head_label", "distill_label", "head_divergence", "error",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """What one output row holds: fixed for a job, known before the first image is read."""
+
+    class_names: tuple[str, ...]
+    embedding_width: int
+    top_k: int
+    embeddings: str  # float16 | float32 | none
+    logits: bool
+    per_head: bool
+    kept: pa.Schema  # the kept columns as the source types them
+    target: pa.DataType | None  # int32, or list<int32> for several truths a row
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+
+def kept_name(column: str) -> str:
+    """The output name of a kept column: its own, unless the output already has a column of that name."""
+    return f"source_{column}" if column in RESERVED else column
+
+
+def output_schema(spec: RowSpec) -> pa.Schema:
+    """The Arrow schema of every output file, with Hugging Face features in its metadata."""
+    k, d, c = spec.top_k, spec.embedding_width, spec.classes
+    fields = [pa.field("shard", pa.string()), pa.field("row", pa.int64())]
+    fields += [field.with_name(kept_name(field.name)).with_nullable(True) for field in spec.kept]
+    if spec.target is not None:
+        fields.append(pa.field("target", spec.target))
+    fields += [
+        pa.field("label", pa.int32()),
+        pa.field("label_name", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("top_labels", pa.list_(pa.int32(), k)),
+        pa.field("top_scores", pa.list_(pa.float32(), k)),
+    ]
+    if spec.embeddings != "none":
+        width = pa.float16() if spec.embeddings == "float16" else pa.float32()
+        fields.append(pa.field("embedding", pa.list_(width, d)))
+    if spec.logits:
+        fields.append(pa.field("logits", pa.list_(pa.float32(), c)))
+    if spec.per_head:
+        fields += [pa.field("head_label", pa.int32()), pa.field("distill_label", pa.int32())]
+        fields.append(pa.field("head_divergence", pa.float32()))
+    fields.append(pa.field("error", pa.string()))
+    schema = pa.schema(fields)
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features(schema, spec)}})})
+
+
+def features(schema: pa.Schema, spec: RowSpec) -> dict[str, Any]:
+    """The Hugging Face `features` of `schema` as JSON values; class columns carry the class names."""
+    classes = {"names": list(spec.class_names), "_type": "ClassLabel"}
+    kept = _kept_features(spec.kept)
+    found = {}
+    for field in schema:
+        if field.name in ("label", "head_label", "distill_label") or (
+            field.name == "target" and spec.target == pa.int32()
+        ):
+            found[field.name] = classes
+        elif field.name == "top_labels":
+            found[field.name] = {"feature": classes, "length": spec.top_k, "_type": "Sequence"}
+        else:
+            found[field.name] = kept.get(field.name) or _feature(field.type)
+    return found
+
+
+def _kept_features(kept: pa.Schema) -> dict[str, Any]:
+    """What the source's own metadata says of the kept columns, under their output names."""
+    try:
+        said = json.loads((kept.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return {kept_name(name): said[name] for name in kept.names if isinstance(said.get(name), (dict, list))}
+
+
+def _feature(kind: pa.DataType) -> Any:
+    """The Hugging Face feature of an Arrow type."""
+    if pa.types.is_fixed_size_list(kind):
+        return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "Sequence"}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "Sequence"}
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    if pa.types.is_dictionary(kind):
+        return _feature(kind.value_type)
+    names = {"halffloat": "float16", "float": "float32", "double": "float64"}
+    return {"dtype": names.get(str(kind), str(kind)), "_type": "Value"}
