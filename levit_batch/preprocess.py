@@ -1,0 +1,60 @@
+"""Encoded images -> one array of uint8 pixels that the model takes, with an error in the place of every bad image."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from levit_batch.decode import Encoded, decode
+from levit_batch.errors import RowError
+from levit_batch.resize import Geometry, fit
+from levit_batch.watchdog import Watchdog
+
+
+class Preprocessor:
+    """Decode, resize and centre crop as the checkpoint's image processor does; rescale and normalise are the model's.
+
+    `processor` holds every field of `preprocessor_config.json`. In mode `exact` the pixels equal transformers'
+    torch-backed `LevitImageProcessor` bit for bit; `fast` decodes large JPEGs at a fraction of their size. An image of
+    more than `max_pixels` is an error. A decode that hangs for `timeout` seconds ends the process: only that stops C
+    code. Use it from one thread of a process at a time, since the timer is one per process.
+    """
+
+    def __init__(self, processor: Mapping, mode: str = "exact", max_pixels: int = 178_956_970, timeout: float = 60.0):
+        self.geometry = Geometry.from_processor(processor)
+        self.size = self.geometry.output()
+        self.fast = mode == "fast"
+        self.max_pixels = max_pixels
+        self.timeout = timeout
+
+    def __call__(
+        self, images: Sequence[Encoded | None], out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[str | None]]:
+        """N encoded images -> (pixels uint8 [N, H, W, 3], errors).
+
+        `out`, when given, is filled and returned; of a longer one the first N rows.
+        `errors[i]` is None, or "kind: message" of one of `errors.ROW_ERROR_KINDS`, and then `pixels[i]` is zero.
+        """
+        pixels = np.empty((len(images), *self.size, 3), np.uint8) if out is None else out[: len(images)]
+        with Watchdog(self.timeout) as watchdog:
+            errors = [self._one(data, row, watchdog) for data, row in zip(images, pixels, strict=True)]
+        return pixels, errors
+
+    def _one(self, data: Encoded | None, out: np.ndarray, watchdog: Watchdog) -> str | None:
+        watchdog.pat()
+        try:
+            fit(self.decode(data), self.geometry, self.max_pixels, out)
+        except RowError as error:
+            out[:] = 0
+            return str(error)
+        return None
+
+    def decode(self, data: Encoded | None) -> np.ndarray:
+        """One encoded image -> uint8 [H, W, 3] before the resize. Raises RowError."""
+        if data is None:
+            raise RowError("null: the image is null")
+        return decode(_buffer(data), max_pixels=self.max_pixels, shortest=self.geometry.shortest(), fast=self.fast)
+
+
+def _buffer(data: object) -> Encoded:
+    """Bytes as they are; any other buffer (pyarrow's, numpy's) as a memoryview, without a copy."""
+    return data if isinstance(data, bytes) else memoryview(data).cast("B")

@@ -1,0 +1,123 @@
+"""Pixels of any size -> the size the model wants, as the checkpoint's image processor does it: resize, centre crop.
+
+`torch.nn.functional.interpolate` on uint8 is what torchvision calls, so the result equals transformers' torch-backed
+`LevitImageProcessor` bit for bit; resampling filters that torch lacks go through Pillow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from levit_batch.errors import CheckpointError, RowError
+
+TORCH_MODES = {
+    Image.Resampling.NEAREST: {"mode": "nearest-exact"},
+    Image.Resampling.BILINEAR: {"mode": "bilinear", "antialias": True},
+    Image.Resampling.BICUBIC: {"mode": "bicubic", "antialias": True},
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the pixels go. `edge` scales the shorter edge to that length; `size` is a fixed (height, width)."""
+
+    edge: int | None
+    size: tuple[int, int] | None
+    crop: tuple[int, int] | None
+    resample: Image.Resampling
+
+    @classmethod
+    def from_processor(cls, processor: Mapping) -> "Geometry":
+        """From the values of a `preprocessor_config.json`. Raises CheckpointError for values that make no sense."""
+        edge, size = _resize_target(processor["size"]) if processor["do_resize"] else (None, None)
+        crop = _height_width(processor["crop_size"], "crop_size") if processor["do_center_crop"] else None
+        try:
+            return cls(edge, size, crop, Image.Resampling(processor["resample"]))
+        except ValueError:
+            raise CheckpointError(
+                f"preprocessor_config.json: resample is {processor['resample']!r}; it must be a Pillow filter, 0 to 5"
+            ) from None
+
+    def output(self) -> tuple[int, int]:
+        """(height, width) of every result. Raises CheckpointError where it would depend on the image."""
+        if fixed := self.crop or self.size:
+            return fixed
+        raise CheckpointError(
+            "preprocessor_config.json: images would come out in different sizes, and LeViT takes one; "
+            "set do_center_crop with a crop_size, or do_resize with a size of height and width"
+        )
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) after the resize, before the crop."""
+        if self.size:
+            return self.size
+        if self.edge is None:
+            return height, width
+        if width <= height:
+            return int(self.edge * height / width), self.edge
+        return self.edge, int(self.edge * width / height)
+
+    def shortest(self) -> int:
+        """No edge of a decoded image needs more pixels than this for full sharpness (0: all of them)."""
+        return max(self.size) if self.size else self.edge or 0
+
+
+def _resize_target(size: Mapping | int) -> tuple[int | None, tuple[int, int] | None]:
+    """LeViT scales the shorter edge to 256/224 of what `size` says; a fixed size it leaves alone."""
+    edge = size if isinstance(size, int) else size.get("shortest_edge") if isinstance(size, Mapping) else None
+    if edge:
+        return int((256 / 224) * edge), None
+    return None, _height_width(size, "size")
+
+
+def _height_width(size: object, field: str) -> tuple[int, int]:
+    pair = (size.get("height"), size.get("width")) if isinstance(size, Mapping) else size
+    pair = (pair, pair) if isinstance(pair, int) else tuple(pair)
+    if len(pair) == 2 and all(isinstance(edge, int) and edge > 0 for edge in pair):
+        return pair
+    raise CheckpointError(f"preprocessor_config.json: {field} is {size!r}; it must be a number or a height and width")
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [size[0], size[1], 3], antialiased; the input itself where nothing is to be done."""
+    height, width, _ = pixels.shape
+    if size == (height, width):
+        return pixels
+    if resample not in TORCH_MODES:
+        return np.asarray(Image.fromarray(pixels).resize(size[::-1], resample))
+    # A batch of one is ambiguous: with this batch stride torch sees channels-last and needs no repacking (2x faster).
+    image = torch.from_numpy(pixels).as_strided((1, 3, height, width), (pixels.size, 1, 3 * width, 3))
+    resized = functional.interpolate(image, size=size, **TORCH_MODES[resample])
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def centre_crop(pixels: np.ndarray, out: np.ndarray) -> None:
+    """Write the centre of `pixels` [H, W, 3] into `out` [h, w, 3]; black surrounds an image that is smaller."""
+    source, target = zip(*(_centre(*edges) for edges in zip(pixels.shape[:2], out.shape[:2], strict=True)), strict=True)
+    if pixels.shape[0] < out.shape[0] or pixels.shape[1] < out.shape[1]:
+        out[:] = 0
+    out[target] = pixels[source]
+
+
+def _centre(have: int, want: int) -> tuple[slice, slice]:
+    """Which part of an axis to take, and where to put it."""
+    if have >= want:
+        start = (have - want) // 2
+        return slice(start, start + want), slice(0, want)
+    start = (want - have) // 2
+    return slice(0, have), slice(start, start + have)
+
+
+def fit(pixels: np.ndarray, geometry: Geometry, max_pixels: int, out: np.ndarray) -> None:
+    """Resize and crop `pixels`, uint8 [H, W, 3], into `out`. A thread of pixels that would grow too large is a bomb."""
+    height, width = geometry.resized(*pixels.shape[:2])
+    if height * width > max(max_pixels, pixels.shape[0] * pixels.shape[1]):
+        raise RowError(
+            f"bomb: {pixels.shape[1]}x{pixels.shape[0]} pixels grow to {width}x{height} in the resize, "
+            f"source.max_image_pixels allows {max_pixels}"
+        )
+    centre_crop(resize(pixels, (height, width), geometry.resample), out)
