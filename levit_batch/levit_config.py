@@ -217,7 +217,7 @@ def _labels(id2label: dict | None, label2id: dict | None, num_labels: int | None
             f"LeViT configuration: num_labels is {num_labels}, id2label names {len(id2label)} classes"
         )
     id2label = dict(sorted(id2label.items()))
-    # Two classes of ImageNet share a name ("crane", "maillot"): the last index wins, as in the published files.
+    # Two classes of ImageNet share the name "crane": the last index wins, as in the published files.
     return {
         "id2label": id2label,
         "label2id": {name: index for index, name in id2label.items()},

@@ -39,7 +39,7 @@ class HubModel(
         return load_into(cls, str(checkpoint), revision)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from levit_batch.checkpoint import write_processor
+        from levit_batch.checkpoint_processor import full_processor, write_processor
 
         folder = Path(save_directory)
         weights = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
@@ -49,4 +49,4 @@ class HubModel(
             # Training only, and transformers 5 refuses a configuration with a fraction here.
             published = dataclasses.replace(published, drop_path_rate=0)
         published.save(folder)
-        write_processor(self, folder)
+        write_processor(full_processor(self.processor, self.config), folder)

@@ -1,0 +1,157 @@
+"""Where a checkpoint's files are (hub, folder, file) and what tensors they hold; nothing here knows LeViT."""
+
+import json
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from levit_batch.errors import CheckpointError
+
+SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pth", ".pt"}
+DESCRIPTIONS = ["config.json", "preprocessor_config.json"]
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """One checkpoint's files on this machine; a description that is not there is None."""
+
+    weights: Path
+    config: dict[str, Any] | None
+    preprocessor: dict[str, Any] | None
+    revision: str | None
+
+
+def find_files(checkpoint: str, revision: str | None = None) -> CheckpointFiles:
+    """Find `checkpoint`: an existing file or folder, else a repository on the hub (downloaded into its cache).
+
+    A file is taken with the descriptions beside it when it has the name it has in a published folder
+    (`model.safetensors`, `pytorch_model.bin`); any other file name is taken alone. Raises CheckpointError.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.is_file():
+        described = path.name in (SAFETENSORS, PICKLE)
+        return _described(path, path.parent if described else None, None)
+    if path.is_dir():
+        return _described(_weights_in(path), path, None)
+    if path.suffix in WEIGHT_SUFFIXES or not HUB_ID.fullmatch(checkpoint) or checkpoint.startswith("."):
+        raise CheckpointError(f"checkpoint {checkpoint}: there is no such file or folder, and it is not a hub id")
+    folder = fetch(checkpoint, revision)
+    return _described(_weights_in(folder), folder, folder.name)
+
+
+def fetch(repo_id: str, revision: str | None = None, folder: str | Path | None = None) -> Path:
+    """Download a hub repository's weights and descriptions, into the hub cache or `folder`, and return where they are.
+
+    Safetensors are preferred over a pickle; `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` count as for every Hugging
+    Face tool. In the cache, the returned folder is named after the commit. Raises CheckpointError.
+    """
+    found = _download(repo_id, revision, folder, [*DESCRIPTIONS, SAFETENSORS])
+    if not (found / SAFETENSORS).exists():
+        found = _download(repo_id, revision, folder, [*DESCRIPTIONS, PICKLE, "*.pth"])
+    return found
+
+
+def _download(repo_id: str, revision: str | None, folder: str | Path | None, patterns: list[str]) -> Path:
+    where = f"checkpoint {repo_id}" + (f" at revision {revision}" if revision else "")
+    page = f"{constants.ENDPOINT}/{repo_id}"
+    login = "log in with `hf auth login` or set HF_TOKEN"
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, local_dir=folder, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise CheckpointError(f"{where} is gated: accept the conditions at {page}, then {login}") from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(f"{where}: the repository has no such revision; see {page}/commits/main") from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"{where}: there is no such file, folder or hub repository; if {page} is private or gated, accept its "
+            f"conditions there, then {login}"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"{where} is not in the hub cache, and {_why_offline()}; fetch it where there is a network with "
+            f"`levit-batch models --fetch {repo_id} DIR` and give DIR as the checkpoint"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(
+            f"{where}: the download from {constants.ENDPOINT} failed: {_first_line(error)}"
+        ) from error
+
+
+def _why_offline() -> str:
+    return "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in (SAFETENSORS, PICKLE):
+        if (folder / name).exists():
+            return folder / name
+    others = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    if len(others) != 1:
+        found = ", ".join(path.name for path in others) or "none"
+        raise CheckpointError(
+            f"checkpoint {folder} needs {SAFETENSORS}, {PICKLE} or exactly one other weights file "
+            f"({', '.join(sorted(WEIGHT_SUFFIXES))}); found: {found}"
+        )
+    return others[0]
+
+
+def _described(weights: Path, folder: Path | None, revision: str | None) -> CheckpointFiles:
+    config, preprocessor = (_read_json(folder / name) if folder else None for name in DESCRIPTIONS)
+    return CheckpointFiles(weights, config, preprocessor, revision)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"checkpoint file {path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"checkpoint file {path} must hold a JSON object, not a {type(values).__name__}")
+    return values
+
+
+def read_tensors(weights: Path) -> dict[str, Tensor]:
+    """The named tensors of a safetensors file or a pickle (bare, or under `model`); the pickle may not run code.
+
+    Raises CheckpointError when the file is damaged, wants to run code or holds anything but tensors.
+    """
+    try:
+        if weights.suffix == ".safetensors":
+            return load_file(weights)
+        content = torch.load(weights, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint {weights} is refused: it is damaged, or loading it would run code of its author's choice; "
+            "convert it to safetensors where you trust it"
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {weights} cannot be read: {_first_line(error)}") from error
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"checkpoint {weights} does not hold named tensors, bare or under the key `model`")
+    return content
