@@ -35,9 +35,12 @@ class Preprocessor:
         `errors[i]` is None, or "kind: message" of one of `errors.ROW_ERROR_KINDS`, and then `pixels[i]` is zero.
         """
         pixels = np.empty((len(images), *self.size, 3), np.uint8) if out is None else out[: len(images)]
-        with Watchdog(self.timeout) as watchdog:
+        with self.watchdog() as watchdog:
             errors = [self._one(data, row, watchdog) for data, row in zip(images, pixels, strict=True)]
         return pixels, errors
+
+    def watchdog(self) -> Watchdog:
+        return Watchdog(self.timeout)
 
     def _one(self, data: Encoded | None, out: np.ndarray, watchdog: Watchdog) -> str | None:
         watchdog.pat()
@@ -52,9 +55,9 @@ class Preprocessor:
         """One encoded image -> uint8 [H, W, 3] before the resize. Raises RowError."""
         if data is None:
             raise RowError("null: the image is null")
-        return decode(_buffer(data), max_pixels=self.max_pixels, shortest=self.geometry.shortest(), fast=self.fast)
+        return decode(as_buffer(data), max_pixels=self.max_pixels, shortest=self.geometry.shortest(), fast=self.fast)
 
 
-def _buffer(data: object) -> Encoded:
+def as_buffer(data: object) -> Encoded:
     """Bytes as they are; any other buffer (pyarrow's, numpy's) as a memoryview, without a copy."""
     return data if isinstance(data, bytes) else memoryview(data).cast("B")

@@ -1,6 +1,7 @@
 """End the process when one image holds it up for too long."""
 
 import faulthandler
+import math
 import sys
 import time
 
@@ -10,7 +11,7 @@ class Watchdog:
 
     A decoder that hangs does so in C code, which no exception reaches and which may hold Python's lock; faulthandler's
     timer thread needs neither. Starting that timer takes 20 microseconds, so `pat` starts it anew only after a tenth of
-    the time. There is one such timer in a process.
+    the time. There is one such timer in a process. Infinite `seconds` mean no timer.
     """
 
     def __init__(self, seconds: float):
@@ -22,7 +23,8 @@ class Watchdog:
         return self
 
     def __exit__(self, *exc_info) -> None:
-        faulthandler.cancel_dump_traceback_later()
+        if not math.isinf(self.seconds):
+            faulthandler.cancel_dump_traceback_later()
 
     def pat(self) -> None:
         """Say that a new image begins."""
@@ -30,5 +32,7 @@ class Watchdog:
             self._arm()
 
     def _arm(self) -> None:
+        if math.isinf(self.seconds):
+            return
         faulthandler.dump_traceback_later(self.seconds * 1.1, exit=True, file=sys.__stderr__ or sys.stderr)
         self.armed = time.monotonic()

@@ -1,14 +1,11 @@
 """Encoded images in, one array of pixels and the errors out."""
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
-from sklearn.datasets import load_sample_image
 
 from levit_batch.errors import ROW_ERROR_KINDS
 from levit_batch.preprocess import Preprocessor
+from tests.support.images import CHINA, encode
 
 LEVIT = {
     "do_resize": True,
@@ -17,13 +14,6 @@ LEVIT = {
     "do_center_crop": True,
     "crop_size": {"height": 224, "width": 224},
 }
-PHOTO = Image.fromarray(load_sample_image("china.jpg"))
-
-
-def encode(image: Image.Image, form: str = "JPEG", **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, form, **options)
-    return stream.getvalue()
 
 
 @pytest.fixture
@@ -32,7 +22,7 @@ def preprocess():
 
 
 def test_a_bad_image_costs_only_its_own_row(preprocess):
-    good = encode(PHOTO)
+    good = encode(CHINA)
     pixels, errors = preprocess([good, None, b"", good[:9000], b"not an image", good])
     kinds = [error and error.split(":")[0] for error in errors]
     assert kinds == [None, "null", "empty", "truncated", "decode", None]
@@ -44,6 +34,6 @@ def test_a_bad_image_costs_only_its_own_row(preprocess):
 
 def test_out_is_written_in_place_and_leftovers_do_not_show(preprocess):
     out = np.full((4, 224, 224, 3), 7, np.uint8)
-    pixels, _ = preprocess([encode(PHOTO), None], out=out)
+    pixels, _ = preprocess([encode(CHINA), None], out=out)
     assert pixels.base is out and len(pixels) == 2
     assert not out[1].any() and (out[2:] == 7).all()
