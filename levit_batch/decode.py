@@ -129,8 +129,8 @@ def _decode_pillow(data: Encoded, max_pixels: int) -> np.ndarray:
     try:
         with _open(data) as image:
             _refuse_bomb(*image.size, max_pixels)
+            image.load()  # before the EXIF is read, which may load too and would swallow the damage that this finds
             orientation = _orientation(lambda: image) if image.format != "TIFF" else 1  # Pillow turns TIFF by itself
-            image.load()
             return _upright(to_rgb(image), orientation)
     except (RowError, MemoryError):
         raise
