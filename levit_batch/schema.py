@@ -11,10 +11,18 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 
+# Class numbers are int64 because a Hugging Face ClassLabel is: a narrower column would lose its class names there.
+CLASS = pa.int64()
+
 # What `Source.read` yields for each row, before the kept columns.
 IMAGE_BYTES = "__bytes"  # binary or large_binary: the encoded image; null where `__error` says why
 READ_ERROR = "__error"  # string "kind: message", or null
 TARGET = "target"  # the truth as the source has it, when asked for
+
+# Arrow types that `datasets` calls otherwise.
+VALUE_NAMES = {
+    "halffloat": "float16", "float": "float32", "double": "float64", "date32[day]": "date32", "date64[ms]": "date64",
+}  # fmt: skip
 
 RESERVED = (
     "shard", "row", "target", "label", "label_name", "score", "top_labels", "top_scores", "embedding", "logits",
@@ -33,7 +41,7 @@ class RowSpec:
     logits: bool
     per_head: bool
     kept: pa.Schema  # the kept columns as the source types them
-    target: pa.DataType | None  # int32, or list<int32> for several truths a row
+    target: pa.DataType | None  # an integer, or a list of integers for several truths a row
 
     @property
     def classes(self) -> int:
@@ -51,12 +59,12 @@ def output_schema(spec: RowSpec) -> pa.Schema:
     fields = [pa.field("shard", pa.string()), pa.field("row", pa.int64())]
     fields += [field.with_name(kept_name(field.name)).with_nullable(True) for field in spec.kept]
     if spec.target is not None:
-        fields.append(pa.field("target", spec.target))
+        fields.append(pa.field("target", pa.list_(CLASS) if _is_list(spec.target) else CLASS))
     fields += [
-        pa.field("label", pa.int32()),
+        pa.field("label", CLASS),
         pa.field("label_name", pa.string()),
         pa.field("score", pa.float32()),
-        pa.field("top_labels", pa.list_(pa.int32(), k)),
+        pa.field("top_labels", pa.list_(CLASS, k)),
         pa.field("top_scores", pa.list_(pa.float32(), k)),
     ]
     if spec.embeddings != "none":
@@ -65,7 +73,7 @@ def output_schema(spec: RowSpec) -> pa.Schema:
     if spec.logits:
         fields.append(pa.field("logits", pa.list_(pa.float32(), c)))
     if spec.per_head:
-        fields += [pa.field("head_label", pa.int32()), pa.field("distill_label", pa.int32())]
+        fields += [pa.field("head_label", CLASS), pa.field("distill_label", CLASS)]
         fields.append(pa.field("head_divergence", pa.float32()))
     fields.append(pa.field("error", pa.string()))
     schema = pa.schema(fields)
@@ -73,20 +81,20 @@ def output_schema(spec: RowSpec) -> pa.Schema:
 
 
 def features(schema: pa.Schema, spec: RowSpec) -> dict[str, Any]:
-    """The Hugging Face `features` of `schema` as JSON values; class columns carry the class names."""
+    """The Hugging Face `features` of `schema` as JSON values; class columns carry the class names.
+
+    `top_labels` does not: it counts as `label` does, and each copy of a thousand names adds 60 KB to every file.
+    """
     classes = {"names": list(spec.class_names), "_type": "ClassLabel"}
-    kept = _kept_features(spec.kept)
-    found = {}
+    found = _kept_features(spec.kept)
     for field in schema:
-        if field.name in ("label", "head_label", "distill_label") or (
-            field.name == "target" and spec.target == pa.int32()
-        ):
+        if field.name in ("label", "head_label", "distill_label", "target") and field.type == CLASS:
             found[field.name] = classes
-        elif field.name == "top_labels":
-            found[field.name] = {"feature": classes, "length": spec.top_k, "_type": "Sequence"}
-        else:
-            found[field.name] = kept.get(field.name) or _feature(field.type)
-    return found
+        elif field.name == "target":
+            found[field.name] = {"feature": classes, "_type": "Sequence"}
+        elif field.name not in found:
+            found[field.name] = _feature(field.type)
+    return {name: found[name] for name in schema.names}
 
 
 def _kept_features(kept: pa.Schema) -> dict[str, Any]:
@@ -99,14 +107,18 @@ def _kept_features(kept: pa.Schema) -> dict[str, Any]:
 
 
 def _feature(kind: pa.DataType) -> Any:
-    """The Hugging Face feature of an Arrow type."""
+    """The Hugging Face feature of an Arrow type, as `datasets.Features.from_dict` takes it."""
     if pa.types.is_fixed_size_list(kind):
         return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "Sequence"}
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return {"feature": _feature(kind.value_type), "_type": "Sequence"}
+    if _is_list(kind):
+        name = "LargeList" if pa.types.is_large_list(kind) else "Sequence"
+        return {"feature": _feature(kind.value_type), "_type": name}
     if pa.types.is_struct(kind):
         return {field.name: _feature(field.type) for field in kind}
     if pa.types.is_dictionary(kind):
         return _feature(kind.value_type)
-    names = {"halffloat": "float16", "float": "float32", "double": "float64"}
-    return {"dtype": names.get(str(kind), str(kind)), "_type": "Value"}
+    return {"dtype": VALUE_NAMES.get(str(kind), str(kind)), "_type": "Value"}
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
