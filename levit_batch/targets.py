@@ -1,0 +1,169 @@
+"""From the truth as a source has it (numbers, names, several of them a row) to the model's class numbers."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from levit_batch.errors import SourceError
+
+NO_CLASS = -1
+PLACEHOLDER = re.compile(r"(?:label|class)?[ _-]?(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TargetMap:
+    """Maps a column of targets to the model's classes. Pickles.
+
+    output_type: int32, or list<int32> where a row has several truths.
+    numbers: model class of each number of the source; None: the source's numbers are the model's.
+    names: model class of each name of the source, exactly spelt; `loose`: the same spelt as `loosely` does.
+    """
+
+    output_type: pa.DataType
+    classes: int
+    numbers: tuple[int, ...] | None
+    names: dict[str, int]
+    loose: dict[str, int]
+
+    @staticmethod
+    def make(kind: pa.DataType, source_names: list[str] | None, model_names: list[str]) -> "TargetMap":
+        """kind: the column's type; source_names: the names of its numbers where they are known, or, for a column of
+        names, lines `value<TAB>name of the class`.
+
+        Raises SourceError for a type that cannot be a target, and when no source name is a class of the model.
+        """
+        several = _is_list(kind)
+        value = kind.value_type if several else kind
+        if not (_is_text(value) or pa.types.is_integer(value) or pa.types.is_boolean(value)):
+            raise SourceError(
+                f"source.target_column is {kind}; it must be a class number, a class name, or a list of them"
+            )
+        names, loose = _by_name(model_names)
+        numbers = None
+        if source_names and _is_text(value):
+            names, loose = _with_aliases(source_names, names, loose)
+        elif source_names:
+            numbers = _numbers(source_names, model_names, names, loose)
+        return TargetMap(pa.list_(pa.int32()) if several else pa.int32(), len(model_names), numbers, names, loose)
+
+    def apply(self, column: pa.Array) -> tuple[pa.Array, int]:
+        """Class numbers [N] and how many values are no class of the model; those are null (or left out of their list).
+
+        A null and the number -1 (`ClassLabel`'s "unknown") are rows without a truth: null, and not counted.
+        """
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        if not pa.types.is_list(self.output_type):
+            return self._values(column)
+        column = column.cast(pa.list_(column.type.value_type)) if not pa.types.is_list(column.type) else column
+        found, unmatched = self._values(column.flatten())
+        lengths = pc.list_value_length(column)
+        rows = np.repeat(np.arange(len(column)), pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False))
+        good = found.is_valid().to_numpy(zero_copy_only=False)
+        counts = np.bincount(rows[good], minlength=len(column))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(offsets), found.drop_null(), mask=column.is_null())
+        return lists, unmatched
+
+    def _values(self, column: pa.Array) -> tuple[pa.Array, int]:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if _is_text(column.type):
+            return self._texts(column)
+        values = pc.fill_null(column.cast(pa.int64()), NO_CLASS).to_numpy(zero_copy_only=False)
+        table = np.arange(self.classes) if self.numbers is None else np.array(self.numbers, np.int64)
+        inside = (values >= 0) & (values < len(table))
+        found = np.where(inside, table[np.where(inside, values, 0)], NO_CLASS)
+        unmatched = int(((found == NO_CLASS) & (values != NO_CLASS)).sum())
+        return pa.array(found.astype(np.int32), mask=found == NO_CLASS), unmatched
+
+    def _texts(self, column: pa.Array) -> tuple[pa.Array, int]:
+        coded = column.dictionary_encode()
+        classes = pa.array([self._find(name) for name in coded.dictionary.to_pylist()], pa.int32())
+        found = classes.take(coded.indices)
+        return found, found.null_count - column.null_count
+
+    def _find(self, name: str) -> int | None:
+        return self.names.get(name, self.loose.get(loosely(name)))
+
+
+def loosely(name: str) -> str:
+    """How names are compared when they are not spelt alike: case, underscores, hyphens and runs of spaces do not count."""
+    return " ".join(re.split(r"[\s_-]+", name.strip())).casefold()
+
+
+def _by_name(model_names: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Model classes by exact and by loose spelling; a spelling that two classes share names neither."""
+    exact = _unique((name, i) for i, name in enumerate(model_names))
+    loose = _unique((loosely(name), i) for i, name in enumerate(model_names))
+    # "tench, Tinca tinca" is also found as "tench", as long as no other class is a tench.
+    parts = _unique((loosely(p), i) for i, name in enumerate(model_names) for p in {*name.split(",")} if p.strip())
+    return exact, parts | loose
+
+
+def _unique(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found = list(pairs)
+    times = Counter(name for name, _ in found)
+    return {name: i for name, i in found if times[name] == 1}
+
+
+def _with_aliases(lines: list[str], names: dict[str, int], loose: dict[str, int]) -> tuple[dict, dict]:
+    """Values of the source that stand for a class of another name, as `n01440764<TAB>tench, Tinca tinca`."""
+    aliases = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    found = {value: names.get(name, loose.get(loosely(name))) for value, name in aliases.items()}
+    if aliases and not any(i is not None for i in found.values()):
+        raise SourceError(_no_match(list(aliases.values()), list(names)))
+    return names | {value: i for value, i in found.items() if i is not None}, loose
+
+
+def _numbers(source: list[str], model: list[str], names: dict[str, int], loose: dict[str, int]) -> tuple[int, ...]:
+    """The model class of each of the source's class numbers."""
+    source = [line.split("\t")[-1] for line in source]
+    if source == model:
+        return tuple(range(len(model)))
+    # The same name twice (ImageNet has two cranes): the first of the source is the first of the model.
+    twice = {(name, n): i for i, (name, n) in enumerate(_numbered(model))}
+    found = tuple(
+        names.get(name, twice.get((name, n), loose.get(loosely(name), NO_CLASS))) for name, n in _numbered(source)
+    )
+    if any(i != NO_CLASS for i in found):
+        return found
+    if _placeholders(model):
+        return tuple(range(len(model)))
+    raise SourceError(_no_match(source, model))
+
+
+def _numbered(names: list[str]) -> list[tuple[str, int]]:
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        numbered.append((name, seen[name]))
+        seen[name] += 1
+    return numbered
+
+
+def _placeholders(names: list[str]) -> bool:
+    """Whether the model's names say nothing but the number: LABEL_0, LABEL_1, ..."""
+    return all((said := PLACEHOLDER.fullmatch(name)) and int(said[1]) == i for i, name in enumerate(names))
+
+
+def _no_match(source: list[str], model: list[str]) -> str:
+    return (
+        f"source.target_column: none of its {len(source)} class names ({', '.join(source[:3])}, ...) is a class of the "
+        f"model ({', '.join(model[:3])}, ...); set source.class_names to a file with the model's name of each class, one a line"
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
