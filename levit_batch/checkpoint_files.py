@@ -69,6 +69,18 @@ def fetch(repo_id: str, revision: str | None = None, folder: str | Path | None =
     return found
 
 
+def read_descriptions(checkpoint: str, revision: str | None = None) -> tuple[dict | None, dict | None]:
+    """(`config.json`, `preprocessor_config.json`) of a folder or hub repository, without its weights; None if missing.
+
+    Raises CheckpointError.
+    """
+    folder = Path(checkpoint).expanduser()
+    if not folder.is_dir():
+        folder = _download(checkpoint, revision, None, DESCRIPTIONS)
+    config, preprocessor = (_read_json(folder / name) for name in DESCRIPTIONS)
+    return config, preprocessor
+
+
 def _download(repo_id: str, revision: str | None, folder: str | Path | None, patterns: list[str]) -> Path:
     where = f"checkpoint {repo_id}" + (f" at revision {revision}" if revision else "")
     page = f"{constants.ENDPOINT}/{repo_id}"

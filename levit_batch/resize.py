@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ TORCH_MODES = {
     Image.Resampling.BILINEAR: {"mode": "bilinear", "antialias": True},
     Image.Resampling.BICUBIC: {"mode": "bicubic", "antialias": True},
 }
+with suppress(NotImplementedError, ValueError):  # since torch 2.12 or so; Pillow's differs by a level or two
+    functional.interpolate(torch.zeros(1, 3, 3, 3, dtype=torch.uint8), size=(2, 2), mode="lanczos", antialias=True)
+    TORCH_MODES[Image.Resampling.LANCZOS] = {"mode": "lanczos", "antialias": True}
 
 
 @dataclass(frozen=True)
@@ -88,27 +92,55 @@ def resize(pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling
     if size == (height, width):
         return pixels
     if resample not in TORCH_MODES:
-        return np.asarray(Image.fromarray(pixels).resize(size[::-1], resample))
+        return resize_pillow(pixels, size, resample)
     # A batch of one is ambiguous: with this batch stride torch sees channels-last and needs no repacking (2x faster).
     image = torch.from_numpy(pixels).as_strided((1, 3, height, width), (pixels.size, 1, 3 * width, 3))
     resized = functional.interpolate(image, size=size, **TORCH_MODES[resample])
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def centre_crop(pixels: np.ndarray, out: np.ndarray) -> None:
-    """Write the centre of `pixels` [H, W, 3] into `out` [h, w, 3]; black surrounds an image that is smaller."""
-    source, target = zip(*(_centre(*edges) for edges in zip(pixels.shape[:2], out.shape[:2], strict=True)), strict=True)
+def resize_floats(pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+    """float32 [H, W, 3] -> float32 [size[0], size[1], 3]; bicubic may overshoot the range of its input."""
+    if size == pixels.shape[:2]:
+        return pixels
+    if resample not in TORCH_MODES:
+        raise ValueError(f"torch has no {resample.name} filter for floating point images; use uint8, or backend='pil'")
+    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+    return functional.interpolate(image, size=size, **TORCH_MODES[resample])[0].permute(1, 2, 0).numpy()
+
+
+def resize_pillow(pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+    """[H, W, 3] -> [size[0], size[1], 3] with Pillow, which knows only uint8: floats from 0 to 1 pass through it scaled,
+    as in transformers' `resize`, floats that are whole numbers up to 255 become uint8. Raises ValueError for others."""
+    fractions = pixels.dtype != np.uint8 and not np.allclose(pixels, pixels.astype(int))
+    if pixels.min() < 0 or pixels.max() > (1 if fractions else 255):
+        raise ValueError(
+            f"floating point images must lie in 0..1 or be whole numbers in 0..255, not up to {pixels.max()}"
+        )
+    # The float32 between scaling and truncation decides the last level.
+    levels = (pixels.astype(np.float64) * 255).astype(np.float32) if fractions else pixels
+    resized = np.asarray(Image.fromarray(levels.astype(np.uint8)).resize(size[::-1], resample))
+    return (resized.astype(np.float64) * (1 / 255)).astype(np.float32) if fractions else resized
+
+
+def centre_crop(pixels: np.ndarray, out: np.ndarray, odd_before: bool = False) -> None:
+    """Write the centre of `pixels` [H, W, 3] into `out` [h, w, 3]; black surrounds an image that is smaller.
+
+    Of an odd number of missing rows or columns, the odd one is added after the image, or before it if `odd_before`.
+    """
+    axes = [_centre(*edges, odd_before) for edges in zip(pixels.shape[:2], out.shape[:2], strict=True)]
+    source, target = zip(*axes, strict=True)
     if pixels.shape[0] < out.shape[0] or pixels.shape[1] < out.shape[1]:
         out[:] = 0
     out[target] = pixels[source]
 
 
-def _centre(have: int, want: int) -> tuple[slice, slice]:
+def _centre(have: int, want: int, odd_before: bool) -> tuple[slice, slice]:
     """Which part of an axis to take, and where to put it."""
     if have >= want:
         start = (have - want) // 2
         return slice(start, start + want), slice(0, want)
-    start = (want - have) // 2
+    start = (want - have + odd_before) // 2
     return slice(0, have), slice(start, start + have)
 
 
