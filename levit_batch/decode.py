@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from levit_batch.errors import RowError
 from levit_batch.modes import to_rgb
@@ -160,7 +160,7 @@ def _open(data: Encoded) -> ImageFile.ImageFile:
                     return factory(stream, "")
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
                 damage = f"damaged {name} header: {_one_line(error)}" if accept and accepted else damage
-    raise RowError(f"decode: {damage} (starts with {prefix!r})")
+    raise UnidentifiedImageError(f"{damage} (starts with {prefix!r})")
 
 
 def _refuse_bomb(width: int, height: int, max_pixels: int) -> None:
