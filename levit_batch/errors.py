@@ -62,4 +62,5 @@ ROW_ERROR_KINDS = {
     "bomb": "more pixels than `source.max_image_pixels`",
     "timeout": "decoding took longer than `source.decode_timeout`",
     "crashed": "decoding killed its process",
+    "predict": "the model gave values that are not finite",
 }

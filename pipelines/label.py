@@ -1,0 +1,236 @@
+"""The main job: every image of a source gets a label and an embedding.
+
+read -> preprocess -> predict -> write    in replicas, a chunk at a time (replica.py)
+record, metrics, report                   here, from one small record a chunk
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from levit_batch.config import JobConfig
+from levit_batch.errors import JobError
+from levit_batch.job import versions
+from levit_batch.metrics import measure
+from levit_batch.output import Output
+from levit_batch.plan import Chunk, chunk_table
+from levit_batch.redact import redact
+from levit_batch.resume import Progress
+from pipelines.cluster import ray_session, size_of, uses_gpu
+from pipelines.pages import write_pages
+from pipelines.prepare import Prepared, prepare
+from pipelines.progress import Display
+from pipelines.replica import DecodeTask, Replica, Work
+from pipelines.run_record import RunRecord
+
+PASSES = 3  # over chunks that failed: a source that answers again a minute later costs nothing
+GROUPS_PER_REPLICA = 25  # tasks that a replica gets through a long job, at the least
+LARGEST_GROUP = 16  # chunks in one task
+
+
+@dataclass
+class RunResult:
+    """How a run ended. exit_code: 0 done, 1 failed chunks, 3 too many error rows."""
+
+    exit_code: int
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def run_job(
+    config: JobConfig,
+    *,
+    overwrite: bool = False,
+    retry_errors: bool = False,
+    verbose: bool = False,
+    display: Display | None = None,
+) -> RunResult:
+    """Label what is pending and write the run's record, the metrics and the page. Raises LevitBatchError."""
+    display = display or Display.silent()
+    with contextlib.ExitStack() as stack:
+        if config.compute.address is not None:
+            stack.enter_context(ray_session(config.compute, verbose))
+        prepared = prepare(config, uses_gpu(config.compute))
+        if overwrite and prepared.job:  # the checkpoint is loaded and fits, before anything is deleted
+            prepared.output.delete(prepared.output.own_files())
+        prepared.check_output()
+        prepared.output.require_writable()
+        progress = prepared.progress()
+        prepared.output.delete(progress.garbage)
+        if retry_errors:
+            move_error_chunks(progress, prepared.output)
+        write_job(prepared)
+        run = RunRecord(prepared, progress)
+        if progress.pending and config.compute.address is None:
+            stack.enter_context(ray_session(config.compute, verbose))
+        with display.run(progress), run.recorded():
+            label(prepared, progress, run, display, redo=retry_errors)
+        publish(progress, prepared.output)
+        result = finish(prepared, progress, run)
+    too_many = error_rate(result.metrics) > config.output.max_error_rate
+    return replace(result, exit_code=3) if too_many else result
+
+
+def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Display, redo: bool) -> None:
+    """Run the pending chunks through Ray Data, those that failed up to `PASSES` times."""
+    pending = progress.pending
+    for _ in range(PASSES if pending else 0):
+        run.forget_failures(pending)
+        for record in execute(prepared, pending, run.name, redo):
+            run.add(record)
+            display.add(record)
+        pending = [chunk for chunk in pending if str(chunk) in run.again]
+        if not pending:
+            return
+        time.sleep(1)
+
+
+def execute(prepared: Prepared, chunks: list[Chunk], run: str, redo: bool) -> Iterator[dict[str, Any]]:
+    """One Ray Data execution: descriptors of chunks in, a record of each chunk out as it is finished."""
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    from levit_batch.fold import fold
+
+    set_context()
+    size = size_of(prepared.config.compute, prepared.gpu, len(chunks))
+    work = make_work(prepared, run, redo)
+    folded = ray.put(fold(prepared.checkpoint.model, prepared.config.model.heads, prepared.checkpoint.processor))
+    groups = group(chunks, 1 if size.decode_cpus else size.replicas[1])
+    dataset = ray.data.from_arrow(groups)
+    if size.decode_cpus:
+        dataset = dataset.map_batches(
+            DecodeTask,
+            fn_constructor_args=(work,),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=1,
+            compute=ActorPoolStrategy(size=size.decode_cpus * size.replicas[1]),
+        )
+    least, most = size.replicas
+    dataset = dataset.map_batches(
+        Replica,
+        fn_constructor_args=(work, folded),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=size.cpus,
+        num_gpus=size.gpus,
+        compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=2),
+    )
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for record in batch["record"].to_pylist():
+            yield json.loads(record)
+
+
+def set_context() -> None:
+    """Ray Data's settings for this job, all in one place."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.target_max_block_size = 1  # each record, and each decoded chunk, is a block of its own, at once
+    context.max_errored_blocks = 0  # replicas turn failures into records: what still raises is a bug
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = False
+
+
+def make_work(prepared: Prepared, run: str, redo: bool) -> Work:
+    return Work(
+        config=prepared.config,
+        source=prepared.source,
+        output=prepared.output,
+        spec=prepared.spec,
+        processor=prepared.checkpoint.processor,
+        targets=prepared.targets,
+        fingerprint=prepared.job.fingerprint,
+        run=run,
+        dtype=prepared.dtype,
+        digest=prepared.checkpoint.digest,
+        gpu=prepared.gpu,
+        redo=redo,
+    )
+
+
+def group(chunks: list[Chunk], replicas: int) -> list[pa.Table]:
+    """Descriptors in blocks of several, so that the driver is not asked for each; single at the end, to end together."""
+    size = max(1, min(LARGEST_GROUP, len(chunks) // (replicas * GROUPS_PER_REPLICA)))
+    tail = max(0, len(chunks) - size * replicas * 2) if size > 1 else 0
+    tail -= tail % size
+    blocks = [chunks[i : i + size] for i in range(0, tail, size)] + [[chunk] for chunk in chunks[tail:]]
+    return [chunk_table(block) for block in blocks]
+
+
+def move_error_chunks(progress: Progress, output: Output) -> None:
+    """`--retry-errors`: done chunks that hold error rows become pending."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from levit_batch.write import read_record
+
+    with ThreadPoolExecutor(16) as pool:
+        records = list(pool.map(lambda chunk: read_record(output.chunk_place(chunk)), progress.done))
+    again = [chunk for chunk, record in zip(progress.done, records, strict=True) if record["errors"]]
+    progress.done = [chunk for chunk, record in zip(progress.done, records, strict=True) if not record["errors"]]
+    progress.pending += again
+
+
+def error_rate(metrics: dict[str, Any]) -> float:
+    return sum(metrics["errors"].values()) / metrics["rows"] if metrics["rows"] else 0.0
+
+
+def publish(progress: Progress, output: Output) -> None:
+    """Let each completely labelled new version of a shard take the place of the one that readers see."""
+    staged = output.written("_staging") if progress.replacements else {}
+    for shard, replacement in progress.replacements.items():
+        if replacement.whole and len(staged.get(shard, ())) + len(replacement.keep) == replacement.chunks:
+            output.stage(shard, replacement.keep)
+            output.publish(shard)
+
+
+def write_job(prepared: Prepared) -> None:
+    """`job.json`: what this job is. Written before the first chunk, so that no chunk is ever without it."""
+    checkpoint, config = prepared.checkpoint, prepared.config
+    said = {
+        "fingerprint": prepared.job.fingerprint,
+        "created": (prepared.before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": redact(config.model_dump(mode="json")),
+        "values": prepared.job.values,
+        "digest": checkpoint.digest,
+        "form": checkpoint.form,
+        "model_revision": checkpoint.revision,
+        "dataset_revision": prepared.source.revision,
+        "dtype": prepared.dtype,
+        "class_names": checkpoint.class_names,
+        "processor": checkpoint.processor,
+        "schema_version": prepared.job.values["schema_version"],
+        "source_columns": {field.name: str(field.type) for field in prepared.source.schema()},
+        "versions": versions(),
+    }
+    if prepared.before != said:
+        prepared.output.write_json("job.json", said)
+
+
+def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
+    """Metrics, record, card and page; then how it ended."""
+    if run.failed:
+        run.write("failed")
+        chunk, reason = next(iter(run.failed.items()))
+        raise JobError(
+            f"{len(run.failed)} of {progress.chunks} chunks failed; everything else is written, and the same command tries "
+            f"them again. {chunk}: {reason}"
+        )
+    if not progress.pending and not progress.replacements and prepared.output.read_json("metrics.json"):
+        metrics = prepared.output.read_json("metrics.json")
+        return RunResult(0, run.write("nothing new"), metrics)
+    metrics = measure(prepared.output)
+    prepared.output.write_json("metrics.json", metrics)
+    state = "done with errors" if run.errors else "done" if progress.pending else "nothing new"
+    record = run.write(state)
+    write_pages(prepared, metrics)
+    return RunResult(0, record, metrics)

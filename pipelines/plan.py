@@ -1,0 +1,74 @@
+"""What a run would do, found out without reading an image or changing a file."""
+
+from typing import Any
+
+from levit_batch.config import JobConfig
+from levit_batch.redact import redact
+from levit_batch.resume import Progress
+from pipelines.prepare import Prepared, prepare
+from pipelines.run_record import named
+
+
+def describe(config: JobConfig) -> dict[str, Any]:
+    """The plan as JSON values. Raises UserError for what would stop the run."""
+    prepared = prepare(config, gpu=config.compute.gpus_per_replica not in ("auto", 0))
+    prepared.check_output()
+    return describe_progress(prepared, prepared.progress())
+
+
+def describe_progress(prepared: Prepared, progress: Progress) -> dict[str, Any]:
+    config, checkpoint = prepared.config, prepared.checkpoint
+    unknown = any(chunk.stop is None for chunk in progress.done + progress.pending)
+    return redact(
+        {
+            "source": {"type": config.source.type, "path": config.source.path, "revision": prepared.source.revision},
+            "checkpoint": {
+                "name": config.model.checkpoint,
+                "revision": checkpoint.revision,
+                "digest": checkpoint.digest,
+                "classes": len(checkpoint.class_names),
+                "embedding": checkpoint.config.hidden_sizes[-1],
+                "heads": config.model.heads,
+                "dtype": prepared.dtype,
+            },
+            "output": {"path": config.output.path, "format": config.output.format},
+            "fingerprint": prepared.job.fingerprint,
+            "shards": len(prepared.shards),
+            "rows": progress.rows,
+            "rows_known": not unknown,
+            "chunks": progress.chunks,
+            "done": {"chunks": len(progress.done), "rows": progress.done_rows},
+            "pending": {"chunks": len(progress.pending), "rows": progress.rows - progress.done_rows},
+            "new": named(progress.new),
+            "changed": named(progress.changed),
+            "vanished": named(progress.vanished),
+            "columns": [f"{field.name}: {field.type}" for field in prepared.columns],
+        }
+    )
+
+
+def plan_text(said: dict[str, Any]) -> str:
+    """The plan for a reader at a terminal."""
+    checkpoint, about = (
+        said["checkpoint"],
+        "" if said["rows_known"] else " (at least: some shards are counted when read)",
+    )
+    path = said["source"]["path"]
+    lines = [
+        ("source", f"{said['source']['type']}  {path if isinstance(path, str) else ', '.join(path)}" + _at(said["source"])),
+        ("checkpoint", f"{checkpoint['name']}{_at(checkpoint)}  {checkpoint['classes']} classes, {checkpoint['dtype']}, "
+                       f"heads: {checkpoint['heads']}, embedding: {checkpoint['embedding']}"),
+        ("output", f"{said['output']['path']}  ({said['output']['format']})"),
+        ("plan", f"{said['shards']:,} shards, {said['rows']:,} rows{about}, {said['chunks']:,} chunks"),
+        ("done", f"{said['done']['rows']:,} rows in {said['done']['chunks']:,} chunks"),
+        ("pending", f"{said['pending']['rows']:,} rows in {said['pending']['chunks']:,} chunks"),
+    ]  # fmt: skip
+    for kind in ("changed", "vanished"):
+        if said[kind]["count"]:
+            lines.append((kind, f"{said[kind]['count']:,} shards: {', '.join(said[kind]['names'])}"))
+    lines.append(("columns", ", ".join(column.split(":")[0] for column in said["columns"])))
+    return "\n".join(f"{name:<11}{text}" for name, text in lines)
+
+
+def _at(said: dict[str, Any]) -> str:
+    return f" @ {said['revision']}" if said.get("revision") else ""

@@ -1,0 +1,105 @@
+"""From a configuration to everything a run or a plan needs: source, checkpoint, row, job, and what is pending."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from levit_batch.config import JobConfig
+from levit_batch.errors import SourceError
+from levit_batch.job import Job, check_same_job, check_top_k, make_job
+from levit_batch.output import Output
+from levit_batch.plan import Chunk, Shard, plan_chunks
+from levit_batch.resume import Progress, compare
+from levit_batch.schema import RowSpec, output_schema
+from levit_batch.sources import Source, open_source
+from levit_batch.sources.columns import find_type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from levit_batch.checkpoint import Checkpoint
+
+
+@dataclass
+class Prepared:
+    """A job, ready to be planned or run. The checkpoint is loaded when it is first needed."""
+
+    config: JobConfig
+    source: Source
+    output: Output
+    shards: list[Shard]
+    gpu: bool
+    before: dict[str, Any] | None = field(default=None)  # job.json of earlier runs
+
+    @cached_property
+    def checkpoint(self) -> "Checkpoint":
+        from levit_batch.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(self.config.model.checkpoint, self.config.model.revision)
+        check_top_k(self.config, len(checkpoint.class_names))
+        return checkpoint
+
+    @property
+    def dtype(self) -> str:
+        """`model.dtype` with auto resolved: float32 on a CPU, float16 on a GPU."""
+        asked = self.config.model.dtype
+        return asked if asked != "auto" else "float16" if self.gpu else "float32"
+
+    @cached_property
+    def targets(self) -> Any:
+        """How the source's targets map to the checkpoint's classes; None without a target column."""
+        from levit_batch.targets import TargetMap
+
+        column = self.config.source.target_column
+        if not column:
+            return None
+        kind = find_type(self.source.schema(), column, "source.target_column")
+        return TargetMap.make(kind, getattr(self.source, "target_names", None), self.checkpoint.class_names)
+
+    @cached_property
+    def spec(self) -> RowSpec:
+        checkpoint, predict = self.checkpoint, self.config.predict
+        return RowSpec(
+            class_names=tuple(checkpoint.class_names),
+            embedding_width=checkpoint.config.hidden_sizes[-1],
+            top_k=predict.top_k,
+            embeddings=predict.embeddings,
+            logits=predict.logits,
+            per_head=predict.per_head,
+            kept=self.source.kept(),
+            target=self.targets.output_type if self.targets else None,
+        )
+
+    @cached_property
+    def job(self) -> Job:
+        checkpoint = self.checkpoint
+        return make_job(self.config, checkpoint.digest, checkpoint.processor, self.dtype, self.spec)
+
+    @property
+    def columns(self) -> "pa.Schema":
+        """The columns of the output."""
+        return output_schema(self.spec)
+
+    def check_output(self) -> None:
+        """Raises OutputError when the output belongs to another job."""
+        self.before = check_same_job(self.job, self.output)
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        return list(plan_chunks(self.shards, self.config.compute.chunk_rows, self.config.source.limit))
+
+    def progress(self) -> Progress:
+        """The plan held against what the output has now."""
+        shards = {shard.name for shard in self.shards}
+        return compare(self.chunks, self.output, self.config.source.limit, shards)
+
+
+def prepare(config: JobConfig, gpu: bool) -> Prepared:
+    """List the source and look at the output; reads no image and changes nothing. Raises UserError."""
+    source = open_source(config.source)
+    output = Output(config.output)
+    shards = list(source.shards())
+    if not shards:
+        raise SourceError(f"source.path: {config.source.path} holds no shards")
+    source.kept()
+    return Prepared(config, source, output, shards, gpu)
