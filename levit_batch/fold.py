@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from levit_batch.errors import CheckpointError
+from levit_batch.fast_linear import FastLinear
 from levit_batch.levit import MLP, Attention, AttentionSubsample, ConvBN, Head, LinearBN, Residual
 
 Heads = Literal["average", "class", "distill"]
@@ -141,10 +142,11 @@ class FoldedMLP(nn.Module):
 
     def __init__(self, mlp: MLP):
         super().__init__()
-        self.up, self.down = fold_linear(mlp.linear_up), fold_linear(mlp.linear_down)
+        self.up = fold_linear(mlp.linear_up, activation="hardswish")
+        self.down = fold_linear(mlp.linear_down)
 
     def forward(self, points: Tensor) -> Tensor:
-        return points + self.down(functional.hardswish(self.up(points), inplace=True))
+        return points + self.down(self.up(points))
 
 
 def _folded_layer(layer: nn.Module) -> nn.Module:
@@ -173,10 +175,10 @@ def fold_convolution(block: ConvBN) -> nn.Conv2d:
     return folded
 
 
-def fold_linear(block: LinearBN, scale: float = 1.0) -> nn.Linear:
-    """Linear then batch norm (then times `scale`), as one linear layer with a bias."""
+def fold_linear(block: LinearBN, scale: float = 1.0, activation: str = "none") -> nn.Linear:
+    """Linear then batch norm (then times `scale`, then the activation), as one linear layer with a bias."""
     gain, shift = _scale_and_shift(block.batch_norm)
-    return _linear(block.linear.weight.double() * gain[:, None] * scale, shift * scale)
+    return _linear(block.linear.weight.double() * gain[:, None] * scale, shift * scale, activation)
 
 
 def fold_head(head: Head) -> nn.Linear:
@@ -186,8 +188,8 @@ def fold_head(head: Head) -> nn.Linear:
     return _linear(weight * gain, weight @ shift + head.linear.bias.double())
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
+def _linear(weight: Tensor, bias: Tensor, activation: Literal["none", "hardswish"] = "none") -> nn.Linear:
+    linear = FastLinear(weight.shape[1], weight.shape[0], activation, device=weight.device)
     linear.weight.copy_(weight)
     linear.bias.copy_(bias)
     return linear
