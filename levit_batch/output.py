@@ -64,8 +64,11 @@ class Output:
 
     def chunk_name(self, chunk: Chunk) -> str:
         """The chunk's path below `data/` or `_staging/`."""
+        return f"{chunk.shard}/{self.file_name(chunk)}"
+
+    def file_name(self, chunk: Chunk) -> str:
         last = "end" if chunk.stop is None else f"{chunk.stop - 1:09d}"
-        return f"{chunk.shard}/{chunk.first:09d}-{last}.{chunk.version}{self.ending}"
+        return f"{chunk.first:09d}-{last}.{chunk.version}{self.ending}"
 
     def chunk_place(self, chunk: Chunk) -> Place:
         return self.place.join("_staging" if chunk.staged else "data", self.chunk_name(chunk))
