@@ -125,6 +125,8 @@ class Output:
         for info in staged.list(recursive=False):
             self._copy(info.path, live.join(info.path.rsplit("/", 1)[-1]))
         self._drop(staged)
+        if self.place.local:
+            _remove_empty(staged.path, self.place.path)
 
     def stage(self, shard: str, names: Iterable[str]) -> None:
         """Copy live chunk files of `shard` that stay valid next to the staged ones."""

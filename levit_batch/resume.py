@@ -89,12 +89,12 @@ def _sort(
         (done if file and file.covers(chunk) else missing).append(chunk)
     files = [f"data/{shard}/{by_first[chunk.first].name}" for chunk in done]
     ready: set[str] = set()
-    if missing and live:
+    if missing and (live or staged):
         names = {output.file_name(chunk) for chunk in missing}
         ready = {file.name for file in staged} & names
         if ready or _strays(planned, live):
             keep = tuple(by_first[chunk.first].name for chunk in done)
-            whole = not cut or _end(planned) >= max(_stop(file) for file in live)
+            whole = not cut or _end(planned) >= max((_stop(file) for file in live), default=0)
             to.replacements[shard] = Replacement(shard, len(planned), keep, whole)
             missing = [replace(chunk, staged=True) for chunk in missing]
             done += [chunk for chunk in missing if output.file_name(chunk) in ready]

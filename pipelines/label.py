@@ -193,7 +193,8 @@ def publish(progress: Progress, output: Output) -> None:
     """Let each completely labelled new version of a shard take the place of the one that readers see."""
     staged = output.written("_staging") if progress.replacements else {}
     for shard, replacement in progress.replacements.items():
-        if replacement.whole and len(staged.get(shard, ())) + len(replacement.keep) == replacement.chunks:
+        names = {file.name for file in staged.get(shard, ())}.union(replacement.keep)
+        if replacement.whole and len(names) == replacement.chunks:
             output.stage(shard, replacement.keep)
             output.publish(shard)
 
