@@ -4,17 +4,23 @@ Everything is a `pyarrow.fs.FileSystem` and a path in it: local, s3:// and gs://
 """
 
 import contextlib
+import functools
 import os
 import posixpath
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 from pyarrow import fs
 
 from levit_batch.errors import SourceError, UserError
+from levit_batch.range_file import http_file, hub_file
+from levit_batch.retry import retry
 
 NATIVE = {"s3", "gs", "gcs"}
 FSSPEC = {"hf", "http", "https"}
+OPTIONS = re.compile(r"\?(region|endpoint_override|scheme|anonymous|retry_limit_seconds|project_id)=")
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Place:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def join(self, *parts: str) -> "Place":
-        return Place(self.filesystem, posixpath.join(self.path, *parts), posixpath.join(self.url, *parts))
+        bare, options = _split_options(self.url)
+        return Place(self.filesystem, posixpath.join(self.path, *parts), posixpath.join(bare, *parts) + options)
 
     def info(self) -> fs.FileInfo:
         return self.filesystem.get_file_info(self.path)
@@ -96,11 +103,26 @@ def place(url: str) -> Place:
 
 
 def _native(url: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a bucket, made once a process, and a path in it, taken as it is written."""
+    bare, options = _split_options(url)
+    kind, rest = bare.split("://", 1)
+    bucket, slash, path = rest.partition("/")
+    return _bucket(f"{kind}://{bucket}{options}"), bucket.rpartition("@")[2] + slash + path
+
+
+def _split_options(url: str) -> tuple[str, str]:
+    """A bucket's address and its `?region=...`; a question mark that is part of a name stays there."""
+    found = OPTIONS.search(url)
+    return (url[: found.start()], url[found.start() :]) if found else (url, "")
+
+
+@functools.lru_cache(64)
+def _bucket(url: str) -> fs.FileSystem:
     try:
-        return fs.FileSystem.from_uri(url)
+        return fs.FileSystem.from_uri(url)[0]
     except (OSError, ValueError) as e:
         raise UserError(
-            f"{url}: cannot be opened: {e}; check the address and the credentials in the environment"
+            f"{shown(url)}: cannot be opened: {e}; check the address and the credentials in the environment"
         ) from e
 
 
@@ -108,11 +130,44 @@ def _fsspec(kind: str, url: str) -> Place:
     if kind == "hf":
         from huggingface_hub import HfFileSystem
 
-        handler = fs.FSSpecHandler(HfFileSystem())
-        return Place(fs.PyFileSystem(handler), url.removeprefix("hf://").rstrip("/"), url.rstrip("/"))
+        filesystem = HfFileSystem(endpoint=os.environ.get("HF_ENDPOINT") or None)
+        return Place(fs.PyFileSystem(Hub(filesystem)), url.removeprefix("hf://").rstrip("/"), url.rstrip("/"))
     import fsspec
 
-    return Place(fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(kind))), url, url)
+    return Place(fs.PyFileSystem(Ranged(fsspec.filesystem(kind))), url, url)
+
+
+class Ranged(fs.FSSpecHandler):
+    """An fsspec file system whose files are read by exact ranges, and whose failures are tried again."""
+
+    def get_file_info(self, paths):
+        return retry(lambda: super(Ranged, self).get_file_info(paths))
+
+    def get_file_info_selector(self, selector):
+        return retry(lambda: super(Ranged, self).get_file_info_selector(selector))
+
+    def open_input_file(self, path):
+        return pa.PythonFile(http_file(self.fs, path), mode="r")
+
+    def open_input_stream(self, path):
+        return self.open_input_file(path)
+
+
+class Hub(Ranged):
+    """Repositories of the Hugging Face Hub."""
+
+    def open_input_file(self, path):
+        return pa.PythonFile(hub_file(retry(lambda: self.fs.url(path))), mode="r")
+
+
+def shown(url: str) -> str:
+    """A URL as it may be printed or recorded: no password, no query (which may be a signature)."""
+    kind = scheme(url)
+    if not kind:
+        return url
+    bare = url.partition("?")[0].partition("#")[0] if kind in ("http", "https") else _split_options(url)[0]
+    host, slash, path = bare.split("://", 1)[1].partition("/")
+    return f"{kind}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def require_inside(path: str, root: str) -> str:

@@ -4,28 +4,40 @@ A source lists shards on the driver (footers and listings only) and reads chunks
 """
 
 import importlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from levit_batch.config import SourceConfig
+from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, Shard
-from levit_batch.sources.columns import check_columns
+from levit_batch.sources.columns import check_columns, find_type, label_names
+from levit_batch.sources.cursor import Cursor
+from levit_batch.storage import place, scheme
 
 READ_ROWS = 64  # rows in one table that `read` yields: enough to amortise calls, few enough to stay in cache
+HUB_VARIABLES = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET")
 
 
 class Source(ABC):
     """Images somewhere, as shards of rows.
 
     revision: what `source.revision` resolved to, for sources that have revisions.
+    driver_only: attributes that replicas do not need and that would be large to send.
     """
 
     revision: str | None = None
+    driver_only: tuple[str, ...] = ()
 
     def __init__(self, config: SourceConfig):
+        if config.root and not scheme(config.root):
+            config = config.model_copy(update={"root": os.path.abspath(os.path.expanduser(config.root))})
         self.config = config
+        self._cursor = Cursor(self.rows_from)
 
     @abstractmethod
     def shards(self) -> Iterator[Shard]:
@@ -39,16 +51,72 @@ class Source(ABC):
         """The columns that a row of this source has, with the source's own metadata."""
 
     @abstractmethod
+    def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
+        """The rows of the chunk's shard from row `first` to the shard's end, as small tables of `columns.standard_table`.
+
+        What cannot be read now raises OSError and is tried again from the row where it broke off; what never will be
+        readable (damaged data) comes as rows of `columns.error_table`. It is closed early when the chunk ends.
+        """
+
     def read(self, chunk: Chunk) -> Iterator[pa.Table]:
         """The rows of `chunk` in order, as small tables made by `columns.standard_table`.
 
-        Reads no column that the job does not need, and no row outside the chunk where the format allows it.
-        Raises OSError when the shard cannot be read now (the chunk is tried again).
+        Reads no column that the job does not need. Rows before the chunk are read only where the format cannot skip
+        them and the last chunk read was not the one before. Raises OSError when the shard cannot be read now.
         """
+        return self._cursor.read(chunk)
 
     def kept(self) -> pa.Schema:
         """Names and types of `keep_columns`, and the source's metadata. Raises SourceError for unknown columns."""
         return check_columns(self.schema(), self.config)
+
+    def target_type(self) -> pa.DataType:
+        """The type of the target column. Raises SourceError when there is no such column."""
+        return find_type(self.schema(), self.config.target_column or "", "source.target_column")
+
+    @property
+    def target_names(self) -> list[str] | None:
+        """The names of the target's class numbers: from `source.class_names`, or as the source says; None: unknown."""
+        if self.config.class_names:
+            return read_class_names(self.config.class_names)
+        return label_names(self.schema(), self.config.target_column) if self.config.target_column else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but open files; the Hub's token travels with it, and lives in no attribute that could be shown."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_cursor", *self.driver_only)}
+        return state | {"_environment": _hub_environment(self.config)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.pop("_environment").items():
+            os.environ.setdefault(name, value)
+        self.__dict__.update(state)
+        self._cursor = Cursor(self.rows_from)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config.type})"
+
+
+def _hub_environment(config: SourceConfig) -> dict[str, str]:
+    """What a worker on another machine needs to be let into the Hub."""
+    paths = [config.path] if isinstance(config.path, str) else config.path
+    if config.type != "huggingface" and not any(scheme(path or "") == "hf" for path in [*paths, config.root]):
+        return {}
+    from huggingface_hub import get_token
+
+    token = get_token()
+    said = {name: os.environ[name] for name in HUB_VARIABLES if name in os.environ}
+    return said | ({"HF_TOKEN": token} if token else {})
+
+
+def read_class_names(path: str) -> list[str]:
+    """The lines of a text file. Raises SourceError when it cannot be read or is empty."""
+    try:
+        lines = place(path).read_bytes().decode().splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise SourceError(f"source.class_names: {path} (relative to {Path.cwd()}) cannot be read: {e}") from None
+    if not any(lines):
+        raise SourceError(f"source.class_names: {path} is empty; write one class name a line")
+    return [line.strip(" \r") for line in lines]
 
 
 def open_source(config: SourceConfig) -> Source:

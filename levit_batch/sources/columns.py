@@ -1,6 +1,8 @@
 """From a source's own columns to the standard ones: image bytes or the reason there are none, target, kept columns."""
 
 import difflib
+import json
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,16 +10,29 @@ import pyarrow.compute as pc
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
-from levit_batch.sources.images import image_bytes
+from levit_batch.sources.casts import fits, plain
+from levit_batch.sources.images import check_image_type, image_bytes
 
 
 def check_columns(schema: pa.Schema, config: SourceConfig) -> pa.Schema:
-    """The schema of the kept columns. Raises SourceError naming a column that is not there, and the nearest that is."""
-    find_type(schema, config.image_column, "source.image_column")
+    """The kept columns of `schema`. Raises SourceError naming a column that is not there, and the nearest that is."""
+    check_image_type(find_type(schema, config.image_column, "source.image_column"), config)
     if config.target_column:
         find_type(schema, config.target_column, "source.target_column")
-    kept = [pa.field(name, find_type(schema, name, "source.keep_columns")) for name in config.keep_columns]
+    kept = [pa.field(name, plain(find_type(schema, name, "source.keep_columns"))) for name in config.keep_columns]
     return pa.schema(kept, metadata=schema.metadata)
+
+
+def check_same(schema: pa.Schema, first: pa.Schema, config: SourceConfig) -> None:
+    """Refuse a shard whose columns cannot be read as the first shard's without loss. Raises SourceError."""
+    check_columns(schema, config)
+    for name in [*config.keep_columns, *([config.target_column] if config.target_column else [])]:
+        here, there = find_type(schema, name, ""), plain(find_type(first, name, ""))
+        if not fits(here, there):
+            raise SourceError(
+                f"column {name} is {here} here and {there} in the first shard; write all shards with one type, or drop "
+                "the column from source.keep_columns"
+            )
 
 
 def find_type(schema: pa.Schema, column: str, key: str) -> pa.DataType:
@@ -51,12 +66,40 @@ def column_of(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.Chun
     return pc.struct_field(table.column(first), rest)
 
 
-def standard_table(table: pa.Table | pa.RecordBatch, config: SourceConfig) -> pa.Table:
-    """The columns every stage after reading expects; rows stay where they are."""
+def standard_table(table: pa.Table | pa.RecordBatch, config: SourceConfig, like: pa.Schema | None = None) -> pa.Table:
+    """The columns every stage after reading expects; rows stay where they are.
+
+    like: the source's schema, whose types the target and the kept columns get.
+    """
+    like = like if like is not None else table.schema
     data, errors = image_bytes(column_of(table, config.image_column), config)
     columns = {IMAGE_BYTES: data, READ_ERROR: errors}
-    if config.target_column:
-        columns[TARGET] = column_of(table, config.target_column)
-    for name in config.keep_columns:
-        columns[name] = column_of(table, name)
+    for output, name in _carried(config):
+        columns[output] = column_of(table, name).cast(plain(find_type(like, name, "source")))
     return pa.table(columns)
+
+
+def error_table(rows: int, error: str, config: SourceConfig, like: pa.Schema) -> pa.Table:
+    """Rows that could not be read, as rows: their images are null and `error` says why."""
+    columns = {IMAGE_BYTES: pa.nulls(rows, pa.large_binary()), READ_ERROR: pa.array([error] * rows, pa.string())}
+    for output, name in _carried(config):
+        columns[output] = pa.nulls(rows, plain(find_type(like, name, "source")))
+    return pa.table(columns)
+
+
+def _carried(config: SourceConfig) -> list[tuple[str, str]]:
+    target = [(TARGET, config.target_column)] if config.target_column else []
+    return target + [(name, name) for name in config.keep_columns]
+
+
+def label_names(schema: pa.Schema, column: str) -> list[str] | None:
+    """The class names that a schema's Hugging Face features give to `column` (`ClassLabel`, or a list of it)."""
+    try:
+        feature: Any = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        for part in [column] if column in feature else column.split("."):
+            feature = feature[part]
+    except (ValueError, KeyError, TypeError):
+        return None
+    while isinstance(feature, list) or (isinstance(feature, dict) and isinstance(feature.get("feature"), dict | list)):
+        feature = feature[0] if isinstance(feature, list) and feature else feature["feature"]
+    return feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None

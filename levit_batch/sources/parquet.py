@@ -9,13 +9,17 @@ import pyarrow.parquet as pq
 
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
-from levit_batch.plan import Chunk, Shard, version_of
+from levit_batch.plan import Chunk, Shard
 from levit_batch.sources import READ_ROWS, Source
-from levit_batch.sources.columns import check_columns, needed_columns, standard_table
-from levit_batch.sources.files import File, find_files
-from levit_batch.storage import place
+from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns, standard_table
+from levit_batch.sources.damage import damage
+from levit_batch.sources.files import File, find_files, open_file
+from levit_batch.storage import scheme, shown
 
-FOOTER_THREADS = 16
+FOOTER_THREADS = 32
+# A column chunk is read in pieces of this size, so that memory does not grow with the row group.
+LOCAL_PIECE, REMOTE_PIECE = 1 << 20, 8 << 20
+BATCH_BYTES = 32 << 20  # of large images, fewer than READ_ROWS are read at a time
 
 
 def open_source(config: SourceConfig) -> "ParquetSource":
@@ -25,59 +29,88 @@ def open_source(config: SourceConfig) -> "ParquetSource":
 class ParquetSource(Source):
     """Shards are Parquet files; a chunk is cut at row groups."""
 
+    driver_only = ("files",)
+
     @cached_property
     def files(self) -> list[File]:
         return find_files(self.config.path, (".parquet", ".parq", ".pq"))
 
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        return _footer(self.files[0])[1].schema.to_arrow_schema()
+
     def schema(self) -> pa.Schema:
-        return self._footer(self.files[0]).schema.to_arrow_schema()
+        return self._schema
 
     def shards(self) -> Iterator[Shard]:
+        self._named(self.files[0], lambda: check_columns(self.schema(), self.config))
         with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-            yield from pool.map(self._shard, self.files)
+            try:
+                yield from pool.map(self._shard, self.files)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
-    def _shard(self, file: File) -> Shard:
-        footer = self._footer(file)
+    def _shard(self, listed: File) -> Shard:
+        file, footer = _footer(listed)
         schema = footer.schema.to_arrow_schema()
-        try:
-            check_columns(schema, self.config)
-        except SourceError as e:
-            raise SourceError(f"{file.url}: {e}") from None
+        if not schema.equals(self._schema):
+            self._named(listed, lambda: check_same(schema, self._schema, self.config))
         groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-        return Shard(file.name, file.url, version_of(file.size, file.stamp), footer.num_rows, groups)
+        return Shard(listed.name, listed.url, file.version, footer.num_rows, groups)
 
-    def _footer(self, file: File) -> pq.FileMetaData:
-        at = place(file.url)
+    def _named(self, file: File, check) -> None:
         try:
-            return pq.read_metadata(at.path, filesystem=at.filesystem)
-        except (pa.ArrowInvalid, OSError) as e:
-            raise SourceError(f"{file.url}: not a readable Parquet file: {e}") from None
+            check()
+        except SourceError as e:
+            raise SourceError(f"{shown(file.url)}: {e}") from None
 
-    def read(self, chunk: Chunk) -> Iterator[pa.Table]:
-        at = place(chunk.url)
-        with at.filesystem.open_input_file(at.path) as stream, pq.ParquetFile(stream) as file:
-            groups, skip = _groups(file.metadata, chunk.first, chunk.stop)
+    def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
+        stream, _ = open_file(chunk.url, chunk.version)
+        with stream, pq.ParquetFile(stream, buffer_size=_piece(chunk.url), pre_buffer=False) as file:
             columns = needed_columns(file.schema_arrow, self.config)
-            left = chunk.rows
-            for batch in file.iter_batches(READ_ROWS, row_groups=groups, columns=columns, use_threads=False):
-                start = min(skip, batch.num_rows)
-                skip -= start
-                batch = batch.slice(start, left)
-                left -= batch.num_rows
-                if batch.num_rows:
-                    yield standard_table(batch, self.config)
-                if not left:
-                    return
+            start = 0
+            for group in range(file.metadata.num_row_groups):
+                end = start + file.metadata.row_group(group).num_rows
+                if end > first:
+                    yield from self._group(file, group, max(first - start, 0), end - start, columns)
+                start = end
+
+    def _group(self, file: pq.ParquetFile, group: int, skip: int, stop: int, columns: list[str]) -> Iterator[pa.Table]:
+        """Rows `skip` to `stop` of one row group; from where its data is damaged on, error rows."""
+        row = 0
+        batches = file.iter_batches(
+            _batch_rows(file.metadata.row_group(group)), row_groups=[group], columns=columns, use_threads=False
+        )
+        try:
+            for batch in batches:
+                row += batch.num_rows
+                if row > skip:
+                    yield standard_table(batch.slice(max(0, batch.num_rows - (row - skip))), self.config, self._schema)
+        except (pa.ArrowException, OSError) as e:
+            if not (reason := damage(e)):
+                raise
+            error = f"unreadable: row group {group} is damaged: {reason}"
+            for start in range(max(row, skip), stop, READ_ROWS):
+                yield error_table(min(READ_ROWS, stop - start), error, self.config, self._schema)
 
 
-def _groups(footer: pq.FileMetaData, first: int, stop: int) -> tuple[list[int], int]:
-    """The row groups that hold rows `first` to `stop`, and how many rows to skip in the first of them."""
-    groups, skip, start = [], 0, 0
-    for i in range(footer.num_row_groups):
-        end = start + footer.row_group(i).num_rows
-        if start < stop and end > first:
-            if not groups:
-                skip = first - start
-            groups.append(i)
-        start = end
-    return groups, skip
+def _piece(url: str) -> int:
+    return REMOTE_PIECE if scheme(url) not in ("", "file") else LOCAL_PIECE
+
+
+def _batch_rows(group: pq.RowGroupMetaData) -> int:
+    return max(1, min(READ_ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+
+
+def _footer(listed: File) -> tuple[File, pq.FileMetaData]:
+    """The footer of a file and which content of it that is. Raises SourceError when it is not a Parquet file."""
+    try:
+        stream, file = open_file(listed.url)
+        with stream:
+            return file, pq.read_metadata(stream)
+    except (pa.ArrowInvalid, OSError) as e:
+        empty = "it is empty" if not listed.size else e
+        raise SourceError(
+            f"{shown(listed.url)}: not a readable Parquet file: {empty}; repair it, or leave it out of source.path"
+        ) from None

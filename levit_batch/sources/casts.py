@@ -1,0 +1,64 @@
+"""Which Arrow types hold every value of which others: shards of one source may differ that far."""
+
+import pyarrow as pa
+
+WHOLE_BITS = {"halffloat": 11, "float": 24, "double": 53}  # integers up to 2**bits are exact in a float
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """`kind` as every reader opens it: views become the types they are views of, at any depth."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(plain(field.type)) for field in kind])
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(plain(kind.value_type)), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(plain(kind.value_type)))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(plain(kind.value_type)))
+    return kind
+
+
+def fits(kind: pa.DataType, into: pa.DataType) -> bool:
+    """Whether every value of `kind` can be cast to `into` and is still the same value."""
+    if kind == into or pa.types.is_null(kind):
+        return True
+    if pa.types.is_dictionary(kind):
+        return fits(kind.value_type, into)
+    if _is_text(kind) or _is_bytes(kind):
+        return _is_text(into) if _is_text(kind) else _is_bytes(into)
+    if _is_list(kind) and _is_list(into):
+        sizes_fit = not pa.types.is_fixed_size_list(into) or getattr(kind, "list_size", None) == into.list_size
+        return sizes_fit and fits(kind.value_type, into.value_type)
+    if pa.types.is_struct(kind) and pa.types.is_struct(into):
+        same = [field.name for field in kind] == [field.name for field in into]
+        return same and all(fits(a.type, b.type) for a, b in zip(kind, into, strict=True))
+    return _number_fits(kind, into)
+
+
+def _number_fits(kind: pa.DataType, into: pa.DataType) -> bool:
+    if pa.types.is_floating(kind):
+        return pa.types.is_floating(into) and kind.bit_width <= into.bit_width
+    if not pa.types.is_integer(kind):
+        return False
+    bits = kind.bit_width - pa.types.is_signed_integer(kind)  # magnitude
+    if pa.types.is_floating(into):
+        return bits <= WHOLE_BITS[str(into)]
+    if not pa.types.is_integer(into) or (pa.types.is_signed_integer(kind) and not pa.types.is_signed_integer(into)):
+        return False
+    return bits <= into.bit_width - pa.types.is_signed_integer(into)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
