@@ -8,6 +8,7 @@ import io
 import re
 import struct
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -34,28 +35,38 @@ REFUSED_FORMATS = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
 CUT_SHORT = re.compile(r"premature end|truncated|unexpected end|not enough|too short", re.IGNORECASE)
 
 
-def decode(data: Encoded, *, max_pixels: int, shortest: int = 0, fast: bool = False) -> np.ndarray:
+class Decoded(NamedTuple):
+    """RGB pixels, uint8 [h, w, 3], C-contiguous, and the (height, width) of the image that they may be a fraction of."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+
+
+def decode(data: Encoded, *, max_pixels: int) -> np.ndarray:
     """Encoded image -> RGB pixels, uint8 [H, W, 3], C-contiguous, upright (EXIF orientation applied).
 
     `max_pixels` is checked against the header, before pixels are allocated. Transparency is laid over white, 16-bit
     and floating point values are scaled to 8 bits (`modes.to_rgb` says how), of an animation the first frame is taken.
 
-    `fast` decodes large JPEGs at 1/2, 1/4 or 1/8 of their size, but never with an edge under `shortest` pixels, and
-    with libjpeg's approximate inverse DCT and chroma upsampling: a different result for less time.
-
     Raises RowError of kind `empty`, `decode`, `truncated`, `bomb` or `crashed` (not enough memory).
     """
+    return decode_for(data, max_pixels=max_pixels).pixels
+
+
+def decode_for(data: Encoded, *, max_pixels: int, least_edge: int = 0) -> Decoded:
+    """As `decode`, but with `least_edge` a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, no edge shorter than
+    that: less time, other pixels."""
     if len(data) == 0:
         raise RowError("empty: the image has zero bytes")
     try:
-        pixels = _decode_jpeg(data, max_pixels, shortest, fast) if bytes(data[:2]) == b"\xff\xd8" else None
-        return _decode_pillow(data, max_pixels) if pixels is None else pixels
+        decoded = _decode_jpeg(data, max_pixels, least_edge) if bytes(data[:2]) == b"\xff\xd8" else None
+        return decoded or _decode_pillow(data, max_pixels)
     except MemoryError:
         raise RowError("crashed: decoding needs more memory than there is") from None
 
 
-def _decode_jpeg(data: Encoded, max_pixels: int, shortest: int, fast: bool) -> np.ndarray | None:
-    """The pixels; None where Pillow has to decide."""
+def _decode_jpeg(data: Encoded, max_pixels: int, least_edge: int) -> Decoded | None:
+    """None where Pillow has to decide."""
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -64,14 +75,22 @@ def _decode_jpeg(data: Encoded, max_pixels: int, shortest: int, fast: bool) -> n
     if colorspace in ("CMYK", "YCCK"):  # Pillow's conversion to RGB is the reference
         _refuse_cut_short(data)
         return None
-    scaled = fast and min(height, width) >= 2 * shortest
-    scale = {"min_height": shortest, "min_width": shortest, "min_factor": 2} if scaled else {}
     try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast, fastupsample=fast, **scale)
+        pixels = simplejpeg.decode_jpeg(
+            data, "RGB", fastdct=False, fastupsample=False, **_fraction(height, width, least_edge)
+        )
     except ValueError as error:
         _raise_if_cut_short(error)
         return None
-    return _upright(pixels, _jpeg_orientation(data))
+    return _upright(pixels, (height, width), _jpeg_orientation(data))
+
+
+def _fraction(height: int, width: int, least_edge: int) -> dict[str, int]:
+    """simplejpeg's words for 1/2, 1/4 or 1/8. The fractions between, libjpeg's 3/8 say, are slower and shift pixels."""
+    for factor in (8, 4, 2) if least_edge else ():
+        if min(height, width) >= factor * least_edge:
+            return {"min_height": -(-height // factor), "min_width": -(-width // factor), "min_factor": factor}
+    return {}
 
 
 def _refuse_cut_short(data: Encoded) -> None:
@@ -119,19 +138,22 @@ def _orientation(opened: Callable[[], Image.Image]) -> int:
         return 1
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def _upright(pixels: np.ndarray, size: tuple[int, int], orientation: int) -> Decoded:
     turn = UPRIGHT.get(orientation)
-    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+    if turn is None:
+        return Decoded(pixels, size)
+    return Decoded(np.ascontiguousarray(turn(pixels)), size if orientation < 5 else size[::-1])
 
 
-def _decode_pillow(data: Encoded, max_pixels: int) -> np.ndarray:
+def _decode_pillow(data: Encoded, max_pixels: int) -> Decoded:
     """Whatever Pillow can open. Its plugins raise nearly every exception there is on hostile bytes."""
     try:
         with _open(data) as image:
             _refuse_bomb(*image.size, max_pixels)
             image.load()  # before the EXIF is read, which may load too and would swallow the damage that this finds
             orientation = _orientation(lambda: image) if image.format != "TIFF" else 1  # Pillow turns TIFF by itself
-            return _upright(to_rgb(image), orientation)
+            pixels = to_rgb(image)
+            return _upright(pixels, pixels.shape[:2], orientation)
     except (RowError, MemoryError):
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from levit_batch.decode import Encoded
+from levit_batch.decode import Decoded, Encoded
 from levit_batch.decode_child import READY, REQUEST, RESPONSE
 from levit_batch.errors import JobError, RowError
 from levit_batch.preprocess import Preprocessor, as_buffer
@@ -38,13 +38,12 @@ class IsolatedPreprocessor(Preprocessor):
     def watchdog(self) -> Watchdog:
         return Watchdog(math.inf)  # the child's hang must not end this process
 
-    def decode(self, data: Encoded | None) -> np.ndarray:
+    def decode(self, data: Encoded | None) -> Decoded:
         if data is None:
             raise RowError("null: the image is null")
         if self._child is None or not self._child.alive():
             memory = BASE_MEMORY + BYTES_A_PIXEL * self.max_pixels
-            mode = "fast" if self.fast else "exact"
-            self._child = DecodeChild(self.max_pixels, self.geometry.shortest(), mode, self.timeout, memory)
+            self._child = DecodeChild(self.max_pixels, self.least_edge, self.timeout, memory)
         return self._child.decode(as_buffer(data), self.timeout)
 
     def close(self) -> None:
@@ -74,7 +73,7 @@ class DecodeChild:
             self.end()
             raise JobError(
                 f"the child process that decodes images did not start (exit status {self.process.returncode}); "
-                "run `python -m levit_batch.decode_child 1000 0 exact 60 8000000000` to see why"
+                "run `python -m levit_batch.decode_child 1000 0 60 8000000000` to see why"
             )
 
     def alive(self) -> bool:
@@ -83,8 +82,8 @@ class DecodeChild:
     def end(self) -> None:
         self._finalizer()
 
-    def decode(self, data: Encoded, timeout: float) -> np.ndarray:
-        """uint8 [H, W, 3]. Raises RowError, after which a `timeout` or `crashed` child is gone."""
+    def decode(self, data: Encoded, timeout: float) -> Decoded:
+        """Raises RowError; after one of kind `timeout` or `crashed` the child is gone."""
         try:
             self.process.stdin.write(REQUEST.pack(len(data)))
             self.process.stdin.write(data)
@@ -98,11 +97,11 @@ class DecodeChild:
             self.end()
             raise RowError(f"crashed: decoding ended its process ({_death(self.process.returncode)})") from None
 
-    def _answer(self, replies: BinaryIO) -> np.ndarray:
-        ok, first, second = RESPONSE.unpack(_read(replies, RESPONSE.size))
+    def _answer(self, replies: BinaryIO) -> Decoded:
+        ok, height, width, *size = RESPONSE.unpack(_read(replies, RESPONSE.size))
         if not ok:
-            raise RowError(bytes(_read(replies, first)).decode())
-        return _read(replies, first * second * 3).reshape(first, second, 3)
+            raise RowError(bytes(_read(replies, height)).decode())
+        return Decoded(_read(replies, height * width * 3).reshape(height, width, 3), tuple(size))
 
     def _readable(self, seconds: float) -> bool:
         with selectors.DefaultSelector() as selector:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from levit_batch.decode import Encoded, decode
+from levit_batch.decode import Decoded, Encoded, decode_for
 from levit_batch.errors import RowError
 from levit_batch.resize import Geometry, fit
 from levit_batch.watchdog import Watchdog
@@ -20,9 +20,11 @@ class Preprocessor:
     """
 
     def __init__(self, processor: Mapping, mode: str = "exact", max_pixels: int = 178_956_970, timeout: float = 60.0):
+        if mode not in ("exact", "fast"):
+            raise ValueError(f"mode must be exact or fast, got {mode!r}")
         self.geometry = Geometry.from_processor(processor)
         self.size = self.geometry.output()
-        self.fast = mode == "fast"
+        self.least_edge = self.geometry.sharp_edge() if mode == "fast" else 0
         self.max_pixels = max_pixels
         self.timeout = timeout
 
@@ -45,17 +47,18 @@ class Preprocessor:
     def _one(self, data: Encoded | None, out: np.ndarray, watchdog: Watchdog) -> str | None:
         watchdog.pat()
         try:
-            fit(self.decode(data), self.geometry, self.max_pixels, out)
+            pixels, size = self.decode(data)
+            fit(pixels, size, self.geometry, self.max_pixels, out)
         except RowError as error:
             out[:] = 0
             return str(error)
         return None
 
-    def decode(self, data: Encoded | None) -> np.ndarray:
-        """One encoded image -> uint8 [H, W, 3] before the resize. Raises RowError."""
+    def decode(self, data: Encoded | None) -> Decoded:
+        """One encoded image -> pixels before the resize. Raises RowError."""
         if data is None:
             raise RowError("null: the image is null")
-        return decode(as_buffer(data), max_pixels=self.max_pixels, shortest=self.geometry.shortest(), fast=self.fast)
+        return decode_for(as_buffer(data), max_pixels=self.max_pixels, least_edge=self.least_edge)
 
 
 def as_buffer(data: object) -> Encoded:

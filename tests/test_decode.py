@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 from transformers.image_transforms import convert_to_rgb
 
-from levit_batch.decode import decode
+from levit_batch.decode import decode, decode_for
 from levit_batch.errors import RowError
 from tests.support.images import CHINA, FLOWER, encode
 
@@ -231,7 +231,7 @@ def test_nothing_is_printed_about_odd_files():
     code = """
 import io, sys, threading
 from PIL import Image
-from levit_batch.decode import decode
+from levit_batch.decode import decode, decode_for
 def encode(image, form, **options):
     stream = io.BytesIO(); image.save(stream, form, **options); return stream.getvalue()
 bad_exif = b"Exif\\0\\0II*\\0\\x08\\0\\0\\0\\x03\\0\\x12\\x01"
@@ -270,11 +270,27 @@ def test_any_buffer_will_do(form):
         np.testing.assert_array_equal(pixels(buffer), expected)
 
 
-def test_fast_decodes_large_jpegs_smaller():
-    large = encode(CHINA.resize((2000, 1400)))
-    assert decode(large, max_pixels=10**7, shortest=256, fast=True).shape == (350, 500, 3)
-    assert decode(large, max_pixels=10**7, shortest=256).shape == (1400, 2000, 3)
-    assert decode(encode(CHINA), max_pixels=10**7, shortest=256, fast=True).shape == (427, 640, 3)
+FRACTIONS = [
+    ((1400, 2000), (700, 1000)),
+    ((427, 640), (427, 640)),
+    ((767, 900), (767, 900)),
+    ((3073, 3333), (385, 417)),
+]
+
+
+@pytest.mark.parametrize("full, decoded", FRACTIONS)
+def test_large_jpegs_can_be_decoded_at_a_fraction(full, decoded):
+    data = encode(CHINA.resize(full[::-1]))
+    small = decode_for(data, max_pixels=10**8, least_edge=384)
+    assert (small.pixels.shape[:2], small.size) == (decoded, full)
+    assert decode(data, max_pixels=10**8).shape[:2] == full
+
+
+def test_a_fraction_is_turned_upright_too():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    small = decode_for(encode(CHINA, exif=exif), max_pixels=LIMIT, least_edge=200)
+    assert (small.pixels.shape, small.size) == ((320, 214, 3), (640, 427))
 
 
 def test_truncated_images_stay_errors_whatever_pillow_was_told(monkeypatch):

@@ -36,6 +36,14 @@ def isolated(monkeypatch):
     preprocess.close()
 
 
+def test_fast_mode_too():
+    images = [encode(CHINA), encode(FLOWER.resize((300, 200)))]
+    isolated = IsolatedPreprocessor(LEVIT, mode="fast", **LIMITS)
+    assert np.array_equal(isolated(images)[0], Preprocessor(LEVIT, mode="fast", **LIMITS)(images)[0])
+    assert not np.array_equal(isolated(images)[0], Preprocessor(LEVIT, **LIMITS)(images)[0])
+    isolated.close()
+
+
 def test_results_are_those_of_decoding_in_place(isolated):
     huge = encode(Image.new("L", (1001, 1000)), "PNG")
     images = [encode(CHINA), None, b"", encode(FLOWER)[:5000], b"?", huge, memoryview(encode(FLOWER, "PNG"))]
