@@ -24,7 +24,7 @@ def measure(output: Output, truth: Truth | None = None) -> dict[str, Any]:
 
     rows, errors {kind: rows}, error_rate; labels {class index: rows}, most frequent first; scores: `histogram` [50] of
     rows by score in [0, 1], `mean`; heads (with predict.per_head): mean `divergence` in bits and share that `disagree`;
-    target: None, or what `Accuracy.result` says.
+    target: None, or what `Accuracy.result` says; top1, top5 and calibration_error are taken out of it for convenience.
     """
     tally = Tally(len(job_of(output)["class_names"]))
     for file, table in scan_files(chunk_files(output), COLUMNS):
@@ -69,14 +69,18 @@ class Tally:
     def result(self) -> dict[str, Any]:
         good = int(self.labels.sum())
         order = np.argsort(-self.labels, kind="stable")
+        target = self.accuracy.result() if self.accuracy else None
         return {
             "rows": self.rows,
             "errors": dict(self.errors.most_common()),
             "error_rate": (self.rows - good) / self.rows if self.rows else 0.0,
+            "top1": target and target["top1"],
+            "top5": target and target["top5"],
+            "calibration_error": target and target["calibration"]["error"],
             "labels": {str(i): int(self.labels[i]) for i in order if self.labels[i]},
             "scores": {"histogram": self.scores.tolist(), "mean": self.score_sum / good if good else None},
             "heads": self._heads(good),
-            "target": self.accuracy.result() if self.accuracy else None,
+            "target": target,
         }
 
     def _heads(self, good: int) -> dict[str, float] | None:

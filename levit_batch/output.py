@@ -28,7 +28,8 @@ from levit_batch.storage import Place, place
 
 ENDINGS = {"parquet": ".parquet", "arrow": ".arrow"}
 CHUNK_FILE = re.compile(r"(?P<first>\d{9,})-(?P<last>\d{9,}|end)\.(?P<version>[0-9a-f]{8})\.(?:parquet|arrow)")
-OWN_NAMES = ("job.json", "metrics.json", "report.html", "README.md", "_lock")
+OWN_NAMES = ("job.json", "metrics.json", "report.html", "_lock")
+CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
@@ -64,11 +65,8 @@ class Output:
 
     def chunk_name(self, chunk: Chunk) -> str:
         """The chunk's path below `data/` or `_staging/`."""
-        return f"{chunk.shard}/{self.file_name(chunk)}"
-
-    def file_name(self, chunk: Chunk) -> str:
         last = "end" if chunk.stop is None else f"{chunk.stop - 1:09d}"
-        return f"{chunk.first:09d}-{last}.{chunk.version}{self.ending}"
+        return f"{chunk.shard}/{chunk.first:09d}-{last}.{chunk.version}{self.ending}"
 
     def chunk_place(self, chunk: Chunk) -> Place:
         return self.place.join("_staging" if chunk.staged else "data", self.chunk_name(chunk))
@@ -125,8 +123,6 @@ class Output:
         for info in staged.list(recursive=False):
             self._copy(info.path, live.join(info.path.rsplit("/", 1)[-1]))
         self._drop(staged)
-        if self.place.local:
-            _remove_empty(staged.path, self.place.path)
 
     def stage(self, shard: str, names: Iterable[str]) -> None:
         """Copy live chunk files of `shard` that stay valid next to the staged ones."""
@@ -149,6 +145,8 @@ class Output:
         ]
         found += [info for folder in ("_attempts", "runs") for info in base.join(folder).list()]
         found += [base.join(name).info() for name in OWN_NAMES]
+        card = base.join("README.md")
+        found += [card.info()] if card.exists() and CARD_MARK.encode() in card.read_bytes() else []
         return [self._at(info) for info in found if info.type == fs.FileType.File] + self.leftovers()
 
     def delete(self, files: Iterable[Place]) -> None:

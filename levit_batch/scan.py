@@ -44,9 +44,10 @@ def job_of(output: Output) -> dict[str, Any]:
     return job
 
 
-def runs_of(output: Output) -> list[dict[str, Any]]:
-    """The records of all runs, oldest first; each with its file's name as `name`."""
+def runs_of(output: Output, last: int | None = None) -> list[dict[str, Any]]:
+    """The records of all runs (or the `last` ones), oldest first; each with its file's name as `name`."""
     names = sorted(i.base_name for i in output.place.join("runs").list(False) if i.base_name.endswith(".json"))
+    names = names if last is None else names[-last:]
     return [{"name": name.removesuffix(".json"), **(output.read_json(f"runs/{name}") or {})} for name in names]
 
 

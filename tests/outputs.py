@@ -191,25 +191,26 @@ def _write_records(output: Output, config: JobConfig, spec: RowSpec, tables: lis
             "fingerprint": FINGERPRINT, "config": config.model_dump(), "values": {"predict.top_k": spec.top_k},
             "digest": "d" * 64, "class_names": list(spec.class_names),
             "processor": {"size": {"shortest_edge": 224}, "do_center_crop": True, "image_mean": [0.485, 0.456, 0.406]},
-            "dataset_revision": None, "model_revision": "0123456789abcdef", "variant": "128S", "form": "huggingface",
+            "dataset_revision": None, "model_revision": "0123456789abcdef", "dtype": "float32", "form": "huggingface",
             "schema_version": 1, "versions": {"levit-batch": "0.1.0", "torch": "2.13.0"},
-            "created": "2026-11-01T02:00:00Z", "source_columns": ["image", "note", "target"],
+            "created": "2026-11-01T02:00:00+00:00",
+            "source_columns": {"image": "struct", "note": "string", "target": "int64"},
         },
     )  # fmt: skip
     stats = add_stats(chunk_stats(table) for table in tables)
     for night in range(runs):
-        output.write_json(f"runs/202611{night + 1:02d}T020000Z.json", _run(night, stats, config))
+        output.write_json(f"runs/202611{night + 1:02d}T020000.12Z.json", _run(night, stats, config))
 
 
 def _run(night: int, stats: dict, config: JobConfig) -> dict:
     rows, bad = stats["rows"], sum(stats["errors"].values())
     return {
-        "started": f"2026-11-{night + 1:02d}T02:00:00Z", "ended": f"2026-11-{night + 1:02d}T02:03:20Z",
+        "started": f"2026-11-{night + 1:02d}T02:00:00.123+00:00", "ended": f"2026-11-{night + 1:02d}T02:03:20.123+00:00",
         "state": "done with errors" if bad else "done", "rows": rows, "errors": stats["errors"],
         "error_rate": bad / rows, "chunks": 9, "images_per_second": 61.5 + 5 * night, "seconds": 200.0,
         "stages": {s: {"seconds": t, "images_per_second": rows / t}
                    for s, t in {"read": 3.1, "decode": 55.0, "predict": 120.5, "write": 2.2}.items()},
-        "waiting": {"read": 0.5, "predict": 10.0}, "peak_memory": 1_234_567_890, "replicas": 2,
+        "waiting": {"read": 3.1, "replica": 10.0}, "peak_memory": 1_234_567_890, "replicas": 2,
         "skipped": {"chunks": 9 * night, "rows": rows * night},
         "shards": {k: {"count": 3 * (k == "new"), "names": ["part-00.parquet"] * (k == "new")}
                    for k in ("new", "changed", "vanished")},
