@@ -65,8 +65,11 @@ class Output:
 
     def chunk_name(self, chunk: Chunk) -> str:
         """The chunk's path below `data/` or `_staging/`."""
+        return f"{chunk.shard}/{self.file_name(chunk)}"
+
+    def file_name(self, chunk: Chunk) -> str:
         last = "end" if chunk.stop is None else f"{chunk.stop - 1:09d}"
-        return f"{chunk.shard}/{chunk.first:09d}-{last}.{chunk.version}{self.ending}"
+        return f"{chunk.first:09d}-{last}.{chunk.version}{self.ending}"
 
     def chunk_place(self, chunk: Chunk) -> Place:
         return self.place.join("_staging" if chunk.staged else "data", self.chunk_name(chunk))
@@ -123,6 +126,8 @@ class Output:
         for info in staged.list(recursive=False):
             self._copy(info.path, live.join(info.path.rsplit("/", 1)[-1]))
         self._drop(staged)
+        if self.place.local:
+            _remove_empty(staged.path, self.place.path)
 
     def stage(self, shard: str, names: Iterable[str]) -> None:
         """Copy live chunk files of `shard` that stay valid next to the staged ones."""

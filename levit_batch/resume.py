@@ -33,6 +33,9 @@ class Progress:
     chunks: int = 0
     rows: int = 0
     done: list[Chunk] = field(default_factory=list)
+    files: list[str] = field(
+        default_factory=list
+    )  # the file of each done chunk; it may hold more rows than a limit plans
     pending: list[Chunk] = field(default_factory=list)
     replacements: dict[str, Replacement] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
@@ -80,26 +83,32 @@ def _sort(
 ) -> None:
     """Sort one shard's chunks into done and pending, directly or as a replacement."""
     by_first = {file.first: file for file in live}
-    covered = [chunk for chunk in planned if (file := by_first.get(chunk.first)) and file.covers(chunk)]
-    missing = [chunk for chunk in planned if chunk not in set(covered)] if len(covered) < len(planned) else []
-    strays = _strays(planned, live)
-    names = {output.chunk_name(replace(chunk, staged=True)).rpartition("/")[2]: chunk for chunk in missing}
-    ready = {file.name for file in staged if file.name in names and (strays or live)}
-    if missing and (strays or ready):
-        keep = tuple(by_first[chunk.first].name for chunk in covered)
-        whole = not cut or _end(planned) >= max(file.stop or 0 for file in live)
-        to.replacements[shard] = Replacement(shard, len(planned), keep, whole)
-        missing = [replace(chunk, staged=True) for chunk in missing]
-        covered += [chunk for chunk in missing if output.chunk_name(chunk).rpartition("/")[2] in ready]
-        missing = [chunk for chunk in missing if output.chunk_name(chunk).rpartition("/")[2] not in ready]
-    else:
-        ready = set()
+    done, missing = [], []
+    for chunk in planned:
+        file = by_first.get(chunk.first)
+        (done if file and file.covers(chunk) else missing).append(chunk)
+    files = [f"data/{shard}/{by_first[chunk.first].name}" for chunk in done]
+    ready: set[str] = set()
+    if missing and (live or staged):
+        names = {output.file_name(chunk) for chunk in missing}
+        ready = {file.name for file in staged} & names
+        if ready or _strays(planned, live):
+            keep = tuple(by_first[chunk.first].name for chunk in done)
+            whole = not cut or _end(planned) >= max((_stop(file) for file in live), default=0)
+            to.replacements[shard] = Replacement(shard, len(planned), keep, whole)
+            missing = [replace(chunk, staged=True) for chunk in missing]
+            done += [chunk for chunk in missing if output.file_name(chunk) in ready]
+            files += [
+                f"_staging/{shard}/{output.file_name(chunk)}" for chunk in missing if output.file_name(chunk) in ready
+            ]
+            missing = [chunk for chunk in missing if output.file_name(chunk) not in ready]
     if any(file.version != planned[0].version for file in live):
         to.changed.append(shard)
     elif not live:
         to.new.append(shard)
     to.garbage += [output.place.join("_staging", shard, file.name) for file in staged if file.name not in ready]
-    to.done += covered
+    to.done += done
+    to.files += files
     to.pending += missing
 
 
@@ -116,6 +125,10 @@ def _strays(planned: list[Chunk], live: list[Written]) -> list[Written]:
 
 def _fits(file: Written, chunk: Chunk | None) -> bool:
     return chunk is not None and file.covers(chunk)
+
+
+def _stop(file: Written) -> int:
+    return 1 << 62 if file.stop is None else file.stop
 
 
 def _end(planned: list[Chunk]) -> int:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,13 +16,14 @@ from typing import Any
 import pyarrow as pa
 
 from levit_batch.config import JobConfig
-from levit_batch.errors import JobError
+from levit_batch.errors import JobError, UserError
 from levit_batch.job import versions
 from levit_batch.metrics import measure
 from levit_batch.output import Output
 from levit_batch.plan import Chunk, chunk_table
 from levit_batch.redact import redact
 from levit_batch.resume import Progress
+from levit_batch.write import read_record
 from pipelines.cluster import ray_session, size_of, uses_gpu
 from pipelines.pages import write_pages
 from pipelines.prepare import Prepared, prepare
@@ -83,6 +85,8 @@ def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Displ
     for _ in range(PASSES if pending else 0):
         run.forget_failures(pending)
         for record in execute(prepared, pending, run.name, redo):
+            if record.get("exit_code") == UserError.exit_code:  # no chunk will fare better
+                raise UserError(record["failed"])
             run.add(record)
             display.add(record)
         pending = [chunk for chunk in pending if str(chunk) in run.again]
@@ -168,16 +172,17 @@ def group(chunks: list[Chunk], replicas: int) -> list[pa.Table]:
 
 
 def move_error_chunks(progress: Progress, output: Output) -> None:
-    """`--retry-errors`: done chunks that hold error rows become pending."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from levit_batch.write import read_record
-
+    """`--retry-errors`: done chunks whose files hold error rows become pending, as the files have them."""
     with ThreadPoolExecutor(16) as pool:
-        records = list(pool.map(lambda chunk: read_record(output.chunk_place(chunk)), progress.done))
-    again = [chunk for chunk, record in zip(progress.done, records, strict=True) if record["errors"]]
-    progress.done = [chunk for chunk, record in zip(progress.done, records, strict=True) if not record["errors"]]
-    progress.pending += again
+        records = list(pool.map(lambda file: read_record(output.place.join(file)), progress.files))
+    marked = list(zip(progress.done, progress.files, records, strict=True))
+    progress.done = [chunk for chunk, _, record in marked if not record["errors"]]
+    progress.files = [file for _, file, record in marked if not record["errors"]]
+    progress.pending += [
+        chunk if chunk.stop is None else replace(chunk, stop=record["stop"])
+        for chunk, _, record in marked
+        if record["errors"]
+    ]
 
 
 def error_rate(metrics: dict[str, Any]) -> float:
@@ -188,7 +193,8 @@ def publish(progress: Progress, output: Output) -> None:
     """Let each completely labelled new version of a shard take the place of the one that readers see."""
     staged = output.written("_staging") if progress.replacements else {}
     for shard, replacement in progress.replacements.items():
-        if replacement.whole and len(staged.get(shard, ())) + len(replacement.keep) == replacement.chunks:
+        names = {file.name for file in staged.get(shard, ())}.union(replacement.keep)
+        if replacement.whole and len(names) == replacement.chunks:
             output.stage(shard, replacement.keep)
             output.publish(shard)
 

@@ -23,7 +23,7 @@ from levit_batch.errors import LevitBatchError
 from levit_batch.isolate import IsolatedPreprocessor
 from levit_batch.output import Output
 from levit_batch.plan import Chunk, chunks_of_table
-from levit_batch.predict import Answers
+from levit_batch.predict import Answers, Predictor
 from levit_batch.preprocess import Preprocessor
 from levit_batch.read_ahead import read_ahead
 from levit_batch.redact import redact
@@ -137,8 +137,13 @@ class Replica:
     def __init__(self, work: Work, folded: "ray.ObjectRef"):
         self.work = work
         self.decoder = Decoder(work)
-        self.predictor = make_predictor(ray.get(folded), work)
+        self.folded = folded
         self.idle_since = time.time()
+
+    @functools.cached_property
+    def predictor(self) -> Predictor:
+        """Made with the first chunk, so that what is wrong with it is reported as that chunk's failure."""
+        return make_predictor(ray.get(self.folded), self.work)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         if DECODED in block.schema.names:
@@ -153,7 +158,7 @@ class Replica:
         try:
             record = work()
         except Exception as e:
-            record = {"chunk": name, "failed": failure(e), "again": isinstance(e, OSError)}
+            record = failed(name, e)
         self.idle_since = time.time()
         return record | {"waited": waited}
 
@@ -216,9 +221,7 @@ class DecodeTask:
             try:
                 yield self.decode(chunk)
             except Exception as e:
-                yield pack(
-                    {"chunk": str(chunk), "failed": failure(e), "again": isinstance(e, OSError)}, np.empty(0, np.uint8)
-                )
+                yield pack(failed(str(chunk), e), np.empty(0, np.uint8))
 
     def decode(self, chunk: Chunk) -> pa.Table:
         work = self.decoder.work
@@ -230,6 +233,12 @@ class DecodeTask:
             part,
             np.concatenate([np.empty((0, *self.decoder.preprocess.size, 3), np.uint8), *self.decoder.batches(part)]),
         )
+
+
+def failed(chunk: str, error: Exception) -> dict[str, Any]:
+    """The record of a chunk that could not be labelled; what the source or the store caused may go away by itself."""
+    exit_code = error.exit_code if isinstance(error, LevitBatchError) else 1
+    return {"chunk": chunk, "failed": failure(error), "again": isinstance(error, OSError), "exit_code": exit_code}
 
 
 def failure(error: Exception) -> str:

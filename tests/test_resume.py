@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import pytest
+
+from levit_batch.config import OutputConfig
+from levit_batch.output import Output
+from levit_batch.plan import Shard, plan_chunks
+from levit_batch.resume import compare
+
+A = Shard("a", "a", "aaaaaaaa", 300, (100, 100, 100))
+B = Shard("b", "b", "bbbbbbbb", 150, (100, 50))
+CHUNK_ROWS = 100
+
+
+@pytest.fixture
+def output(tmp_path):
+    return Output(OutputConfig(path=str(tmp_path)))
+
+
+def plan(output, shards, limit=None):
+    chunks = list(plan_chunks(shards, CHUNK_ROWS, limit))
+    return compare(chunks, output, limit, {shard.name for shard in shards})
+
+
+def label(output, chunks):
+    for chunk in chunks:
+        output.chunk_place(chunk).write_bytes(b"rows")
+
+
+def ranges(chunks):
+    return [(chunk.shard, chunk.first, chunk.stop, chunk.staged) for chunk in chunks]
+
+
+def publish(progress, output):
+    from pipelines.label import publish
+
+    publish(progress, output)
+
+
+def visible(output):
+    return sorted((shard, f.first, f.stop, f.version[0]) for shard, files in output.written().items() for f in files)
+
+
+def test_a_fresh_output(output):
+    progress = plan(output, [A, B])
+    assert (len(progress.pending), progress.done, progress.rows, progress.new) == (5, [], 450, ["a", "b"])
+    assert not any(chunk.staged for chunk in progress.pending)
+
+
+def test_a_killed_run_goes_on_with_what_is_missing(output):
+    label(output, plan(output, [A, B]).pending[1:4])
+    progress = plan(output, [A, B])
+    assert ranges(progress.pending) == [("a", 0, 100, False), ("b", 100, 150, False)]
+    assert progress.done_rows == 300 and progress.files[0].startswith("data/a/000000100-000000199.aaaaaaaa")
+
+
+def test_a_grown_source_labels_only_what_is_new(output):
+    label(output, plan(output, [A]).pending)
+    progress = plan(output, [A, B])
+    assert [chunk.shard for chunk in progress.pending] == ["b", "b"] and progress.new == ["b"]
+
+
+def test_a_changed_shard_is_staged_and_published_as_a_whole(output):
+    label(output, plan(output, [A, B]).pending)
+    changed = replace(A, version="cccccccc", rows=250, groups=(100, 100, 50))
+    progress = plan(output, [changed, B])
+    assert progress.changed == ["a"] and all(chunk.staged for chunk in progress.pending) and len(progress.pending) == 3
+    label(output, progress.pending[:2])
+    publish(progress, output)
+    assert [row for row in visible(output) if row[0] == "a"] == [
+        ("a", 0, 100, "a"),
+        ("a", 100, 200, "a"),
+        ("a", 200, 300, "a"),
+    ]
+    again = plan(output, [changed, B])
+    assert ranges(again.pending) == [("a", 200, 250, True)], "staged chunks are done"
+    label(output, again.pending)
+    publish(again, output)
+    assert [row for row in visible(output) if row[0] == "a"] == [
+        ("a", 0, 100, "c"),
+        ("a", 100, 200, "c"),
+        ("a", 200, 250, "c"),
+    ]
+    last = plan(output, [changed, B])
+    assert not last.pending and not last.replacements and not last.garbage
+
+
+def test_a_shard_that_changes_again_drops_what_was_staged(output):
+    label(output, plan(output, [A]).pending)
+    label(output, plan(output, [replace(A, version="cccccccc")]).pending[:1])
+    progress = plan(output, [replace(A, version="dddddddd")])
+    assert len(progress.pending) == 3 and [place.path.split(".")[-2] for place in progress.garbage] == ["cccccccc"]
+
+
+def test_a_shard_that_went_is_reported_and_kept(output):
+    label(output, plan(output, [A, B]).pending)
+    progress = plan(output, [B])
+    assert progress.vanished == ["a"] and not progress.garbage and not progress.pending
+
+
+def test_a_limited_run_then_more(output):
+    limited = plan(output, [A, B], limit=120)
+    assert ranges(limited.pending) == [("a", 0, 100, False), ("a", 100, 120, False)]
+    label(output, limited.pending)
+    assert not plan(output, [A, B], limit=120).pending
+    progress = plan(output, [A, B])
+    assert ranges(progress.pending) == [
+        ("a", 100, 200, True),
+        ("a", 200, 300, True),
+        ("b", 0, 100, False),
+        ("b", 100, 150, False),
+    ]
+    label(output, progress.pending)
+    publish(progress, output)
+    assert visible(output)[:3] == [("a", 0, 100, "a"), ("a", 100, 200, "a"), ("a", 200, 300, "a")], "no row twice"
+    assert not plan(output, [A, B]).pending
+    assert not plan(output, [A, B], limit=120).pending, "more is there than the limit asks for"
+    assert len(visible(output)) == 5
+
+
+def test_a_limit_does_not_publish_a_cut_new_version_over_a_whole_old_one(output):
+    label(output, plan(output, [A]).pending)
+    changed = replace(A, version="cccccccc")
+    progress = plan(output, [changed], limit=120)
+    label(output, progress.pending)
+    publish(progress, output)
+    assert [row[3] for row in visible(output)] == ["a", "a", "a"]
+    rest = plan(output, [changed])
+    assert ranges(rest.pending) == [("a", 100, 200, True), ("a", 200, 300, True)]
+
+
+def test_a_publish_that_was_cut_short_is_finished(output):
+    """On an object store: the old files are gone, some of the new ones copied, all of them still staged."""
+    label(output, plan(output, [A]).pending)
+    changed = replace(A, version="cccccccc")
+    progress = plan(output, [changed])
+    label(output, progress.pending)
+    for shard_file in output.place.join("data", "a").list():
+        output.place.filesystem.delete_file(shard_file.path)
+    label(output, [replace(progress.pending[1], staged=False)])
+    again = plan(output, [changed])
+    assert not again.pending
+    publish(again, output)
+    assert [row[3] for row in visible(output)] == ["c", "c", "c"]
+
+
+def test_a_shard_of_unknown_length_is_done_when_its_file_is_there(output):
+    tar = Shard("t.tar", "t", "eeeeeeee", None)
+    label(output, plan(output, [tar]).pending)
+    assert not plan(output, [tar]).pending
+    assert plan(output, [replace(tar, version="ffffffff")]).changed == ["t.tar"]
+
+
+def test_temporary_files_of_dead_writers_are_garbage(output, tmp_path):
+    label(output, plan(output, [A]).pending)
+    (tmp_path / "data/a/.000000000-000000099.aaaaaaaa.parquet.123.tmp").write_bytes(b"half")
+    assert [place.path.endswith(".tmp") for place in plan(output, [A]).garbage] == [True]
