@@ -3,7 +3,7 @@
     data/<shard>/<first row>-<last row>.<version>.parquet   one chunk; it exists, so it is done
     _staging/<shard>/...                                    chunks that will replace a shard readers still see
     _attempts/<shard>/<first row>-<last row>.<version>.parquet  how often a process began this chunk
-    _lock                                                   who is running
+    _lock/<id>.json                                         who is running (lock.py)
     job.json  runs/<UTC time>.json  metrics.json  report.html  README.md
 
 Names that begin with an underscore are skipped by pyarrow, Spark, `datasets` and by globs below `data/`.
@@ -28,7 +28,7 @@ from levit_batch.storage import Place, place
 
 ENDINGS = {"parquet": ".parquet", "arrow": ".arrow"}
 CHUNK_FILE = re.compile(r"(?P<first>\d{9,})-(?P<last>\d{9,}|end)\.(?P<version>[0-9a-f]{8})\.(?:parquet|arrow)")
-OWN_NAMES = ("job.json", "metrics.json", "report.html", "_lock")
+OWN_NAMES = ("job.json", "metrics.json", "report.html")
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from levit_batch.config import JobConfig
 from levit_batch.errors import JobError, UserError
 from levit_batch.job import versions
+from levit_batch.lock import locked
 from levit_batch.metrics import measure
 from levit_batch.output import Output
 from levit_batch.plan import Chunk, chunk_table
@@ -52,10 +53,15 @@ def run_job(
     retry_errors: bool = False,
     verbose: bool = False,
     display: Display | None = None,
+    wait_for_lock: float = 0.0,
 ) -> RunResult:
-    """Label what is pending and write the run's record, the metrics and the page. Raises LevitBatchError."""
+    """Label what is pending and write the run's record, the metrics and the page. Raises LevitBatchError.
+
+    While another run holds the output, waits up to `wait_for_lock` seconds for it.
+    """
     display = display or Display.silent()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(Output(config.output), wait_for_lock, display.say))
         if config.compute.address is not None:
             stack.enter_context(ray_session(config.compute, verbose))
         prepared = prepare(config, uses_gpu(config.compute))

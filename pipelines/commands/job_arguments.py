@@ -1,6 +1,7 @@
 """The arguments that every command about a job takes."""
 
 import argparse
+import math
 
 from levit_batch.config import JobConfig
 from levit_batch.load_config import load_config
@@ -16,6 +17,18 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
         help="override one key, for example model.heads=class",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows of the plan (source.limit)")
+
+
+def add_lock_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait-for-lock",
+        type=float,
+        nargs="?",
+        const=math.inf,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait, for ever or so long, while another run holds the output, instead of ending with exit code 2",
+    )
 
 
 def job_config(args: argparse.Namespace) -> JobConfig:

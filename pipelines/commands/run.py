@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from pipelines.commands.job_arguments import add_job_arguments, job_config
+from pipelines.commands.job_arguments import add_job_arguments, add_lock_argument, job_config
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -14,6 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--overwrite", action="store_true", help="start afresh: delete what this tool wrote to the output"
     )
     parser.add_argument("--retry-errors", action="store_true", help="label again the chunks that hold error rows")
+    add_lock_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
     parser.set_defaults(run=run)
@@ -27,7 +28,12 @@ def run(args: argparse.Namespace) -> int:
 
     display = Display.on_stderr()
     result = run_job(
-        config, overwrite=args.overwrite, retry_errors=args.retry_errors, verbose=args.verbose, display=display
+        config,
+        overwrite=args.overwrite,
+        retry_errors=args.retry_errors,
+        verbose=args.verbose,
+        display=display,
+        wait_for_lock=args.wait_for_lock,
     )
     if args.json:
         print(json.dumps({"exit_code": result.exit_code, "run": result.record, "metrics": result.metrics}))
