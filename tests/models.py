@@ -106,3 +106,9 @@ def _calibrated(model: nn.Module, pixels: torch.Tensor) -> nn.Module:
         if isinstance(part, Head):
             part.linear.weight.mul_(0.5 / spread)
     return model
+
+
+@cache
+def shared_model(variant: str = "tiny", heads: int = 2) -> nn.Module:
+    """`signal_model` of a published size or the tiny one, made once a test run; not to be changed."""
+    return signal_model(TINY if variant == "tiny" else variant, heads=heads)
