@@ -98,14 +98,13 @@ def _calibrated(model: nn.Module, pixels: torch.Tensor) -> nn.Module:
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
     for part in norms:
         part.momentum = None  # plain averages: one pass gives this batch's own statistics
-    model.train()(pixels)
+    spread = model.train()(pixels).logits.std(dim=0).mean()  # new images spread about twice as far
     for part in norms:
         part.momentum = 0.1
-    spread = model.eval()(pixels).logits.std(dim=0).mean()  # new images spread about twice as far
     for part in model.modules():
         if isinstance(part, Head):
             part.linear.weight.mul_(0.5 / spread)
-    return model
+    return model.eval()
 
 
 @cache
