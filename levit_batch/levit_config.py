@@ -65,8 +65,8 @@ class LevitConfig:
     attention_ratio: tuple[int, ...] = (2, 2, 2)
     initializer_range: float = 0.02
     down_ops: tuple[tuple, ...] | None = None
-    id2label: dict[int, str] | None = None
-    label2id: dict[str, int] | None = None
+    id2label: dict[int, str] | None = field(default=None, repr=False)
+    label2id: dict[str, int] | None = field(default=None, repr=False)
     num_labels: int | None = None
     architectures: tuple[str, ...] | None = field(default=None, compare=False)
 

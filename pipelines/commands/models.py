@@ -1,0 +1,36 @@
+"""`levit-batch models [CHECKPOINT]`, `levit-batch models --fetch ID [DIR]`."""
+
+import argparse
+import json
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("models", help="list the published models, describe a checkpoint, or fetch one")
+    parser.add_argument("checkpoint", nargs="?", help="hub id, folder or file to describe; with --fetch the folder")
+    parser.add_argument("--fetch", metavar="ID", help="store this hub repository in the folder (default: its name)")
+    parser.add_argument("--revision", help="branch, tag or commit on the hub")
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from pipelines import models
+
+    console = Console()
+    if args.fetch:
+        folder, said = models.fetch(args.fetch, args.checkpoint, args.revision)
+        said = {"folder": str(folder)} | said
+    elif args.checkpoint:
+        said = models.describe(args.checkpoint, args.revision)
+    else:
+        found = models.variants()
+        _print_json(models.as_data(found)) if args.json else models.print_variants(found, console)
+        return 0
+    _print_json(said) if args.json else models.print_description(said, console)
+    return 0
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))
