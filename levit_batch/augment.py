@@ -5,7 +5,9 @@ import math
 import numpy as np
 
 from levit_batch.finetune_config import AugmentConfig
-from levit_batch.resize import Geometry, fit, resize
+from levit_batch.fit import fit
+from levit_batch.geometry import Geometry
+from levit_batch.resize import resize
 
 ATTEMPTS = 10  # to find a crop that lies within the image
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from levit_batch.decode import Decoded, Encoded, decode_for
 from levit_batch.errors import RowError
-from levit_batch.resize import Geometry, fit
+from levit_batch.fit import fit
+from levit_batch.geometry import Geometry
 from levit_batch.watchdog import Watchdog
 
 
@@ -48,7 +49,7 @@ class Preprocessor:
         watchdog.pat()
         try:
             pixels, size = self.decode(data)
-            fit(pixels, size, self.geometry, self.max_pixels, out)
+            fit(pixels, self.geometry, self.max_pixels, out, size)
         except RowError as error:
             out[:] = 0
             return str(error)

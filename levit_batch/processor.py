@@ -14,10 +14,12 @@ import torch
 from levit_batch.checkpoint_files import read_descriptions
 from levit_batch.checkpoint_processor import default_processor, timm_processor, write_processor
 from levit_batch.errors import CheckpointError
+from levit_batch.fit import centre_crop
+from levit_batch.geometry import Geometry
 from levit_batch.levit_config import LevitConfig
 from levit_batch.normalise import rescale_and_normalise
 from levit_batch.processor_images import ImageLike, as_list, as_rgb
-from levit_batch.resize import Geometry, centre_crop, resize, resize_floats, resize_pillow
+from levit_batch.resize import resize, resize_floats, resize_pillow
 
 BACKENDS = ("torch", "pil")
 

@@ -20,9 +20,10 @@ from levit_batch.augment import augment
 from levit_batch.batch_norm import average_statistics, set_training, sync_batch_norm
 from levit_batch.errors import JobError, SourceError
 from levit_batch.finetune_config import FinetuneConfig, TrainSourceConfig
+from levit_batch.fit import fit
+from levit_batch.geometry import Geometry
 from levit_batch.optimise import learning_rate, make_optimizer
 from levit_batch.plan import Chunk
-from levit_batch.resize import Geometry, fit
 from levit_batch.sources import open_source
 from levit_batch.student import Normalise, build_student, load_teacher, starting_point
 from levit_batch.train_data import Batch, Loader, Sample, SampleReader, Split, shuffled, worker_chunks

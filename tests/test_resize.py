@@ -1,40 +1,26 @@
-"""Sizes and crops; that the pixels are transformers' is shown in test_processor.py."""
+"""Resizes that do less work than the plain one; that its pixels are transformers' is shown in test_processor.py."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from levit_batch.resize import Geometry, centre_crop, resize, resize_fraction
+from levit_batch.resize import resize, resize_fraction, resize_window
 from tests.support.images import CHINA
 
-LEVIT = {"do_resize": True, "size": 224, "resample": 3, "do_center_crop": True, "crop_size": 224}
+FILTERS = list(Image.Resampling)
 
 
-@pytest.mark.parametrize(
-    "height, width, resized",
-    [
-        (375, 500, (256, 341)),
-        (500, 375, (341, 256)),
-        (1, 10, (256, 2560)),
-        (256, 256, (256, 256)),
-        (100, 99, (258, 256)),
-    ],
-)
-def test_the_shorter_edge_becomes_256_and_the_longer_is_rounded_down(height, width, resized):
-    assert Geometry.from_processor(LEVIT).resized(height, width) == resized
-
-
-def test_a_fractional_edge_is_allowed():
-    """Every eighth edge cannot be written as int(256/224 * whole number)."""
-    assert Geometry.from_processor(LEVIT | {"size": {"shortest_edge": 217.4375}}).resized(300, 300) == (248, 248)
-
-
-def test_a_smaller_image_is_centred_on_black():
-    small = np.full((3, 4, 3), 9, np.uint8)
-    for odd_before, left in ((False, 0), (True, 1)):
-        out = np.full((2, 5, 3), 77, np.uint8)
-        centre_crop(small, out, odd_before)
-        assert (out[:, left : left + 4] == 9).all() and (out[:, 4 - 4 * left] == 0).all()
+@pytest.mark.parametrize("resample", FILTERS)
+def test_a_window_has_the_bits_of_the_whole(resample):
+    """Sizes, windows and noise at random: up and down, windows at the edges, one pixel wide images."""
+    random = np.random.default_rng(int(resample))
+    for _ in range(150):
+        pixels = random.integers(0, 256, (*random.choice([1, 2, 9, 100, 200, 333, 500], 2), 3), np.uint8)
+        size = tuple(int(edge) for edge in random.choice([1, 2, 30, 200, 256, 341], 2))
+        starts = [int(random.integers(0, edge)) for edge in size]
+        rows, columns = (slice(at, int(random.integers(at, edge)) + 1) for at, edge in zip(starts, size, strict=True))
+        expected = resize(pixels, size, resample)[rows, columns]
+        np.testing.assert_array_equal(resize_window(pixels, size, rows, columns, resample), expected)
 
 
 def test_fractions_keep_the_size_and_the_place_of_every_pixel():
