@@ -25,7 +25,9 @@ def output_table(
     if answers is not None and not answers.finite.all():
         errors = list(errors)
         for i in good[~answers.finite]:
-            errors[i] = "predict: the model gave values that are not finite; use model.dtype=float32"
+            errors[i] = (
+                "predict: the model gave values that are not finite; use model.dtype and predict.embeddings float32"
+            )
             bad[i] = True
     columns = {
         "shard": pa.repeat(pa.scalar(shard), len(errors)),

@@ -1,0 +1,18 @@
+"""What several tests share: a checkpoint that tells digits apart, made once a session."""
+
+import dataclasses
+import os
+
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A tiny two-head LeViT of ten classes, saved in Hugging Face's form."""
+    from tests.models import TINY, signal_model
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    signal_model(dataclasses.replace(TINY, num_labels=10)).save_pretrained(folder)
+    return folder

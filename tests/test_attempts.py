@@ -1,0 +1,44 @@
+import pytest
+
+from levit_batch.attempts import GIVE_UP_AFTER, Attempts
+from levit_batch.config import OutputConfig
+from levit_batch.errors import JobError
+from levit_batch.output import Output
+from levit_batch.plan import Chunk
+
+CHUNK, OTHER = Chunk("s/x.parquet", "", "0" * 8, 0, 10), Chunk("s/x.parquet", "", "0" * 8, 10, 20)
+
+
+def test_attempts_are_counted_across_processes_and_runs(tmp_path):
+    output = Output(OutputConfig(path=str(tmp_path)))
+    first = Attempts(output, "run1")
+    assert [first.begin(CHUNK), first.begin(CHUNK), first.begin(OTHER)] == [1, 2, 1]
+    assert Attempts(output, "run2").begin(CHUNK) == 3
+    first.end(CHUNK)
+    assert first.begin(CHUNK) == 1
+    first.end(CHUNK)
+    first.end(OTHER)
+    assert list(tmp_path.rglob("*")) == [], "no marker and no folder is left"
+
+
+def test_a_chunk_is_given_up_in_a_run_and_tried_again_in_the_next(tmp_path):
+    output = Output(OutputConfig(path=str(tmp_path)))
+    attempts = Attempts(output, "run1")
+    for _ in range(GIVE_UP_AFTER):
+        attempts.begin(CHUNK)
+    with pytest.raises(JobError, match=r"s/x\.parquet rows 0-9: its replica died 5 times"):
+        attempts.begin(CHUNK)
+    assert Attempts(output, "run2").begin(CHUNK) == 1
+
+
+def test_kills_of_whole_runs_never_give_a_chunk_up(tmp_path):
+    output = Output(OutputConfig(path=str(tmp_path)))
+    assert [Attempts(output, f"run{i}").begin(CHUNK) for i in range(20)] == list(range(1, 21))
+
+
+def test_a_damaged_marker_counts_as_none(tmp_path):
+    output = Output(OutputConfig(path=str(tmp_path)))
+    attempts = Attempts(output, "run1")
+    attempts.begin(CHUNK)
+    next(path for path in tmp_path.rglob("*") if path.is_file()).write_bytes(b"{")
+    assert attempts.begin(CHUNK) == 1
