@@ -18,13 +18,15 @@ class Section(BaseModel):
 class SourceConfig(Section):
     """Where the images are."""
 
-    type: Literal["parquet", "huggingface", "arrow", "imagefolder", "webdataset"] = "parquet"
+    type: Literal["parquet", "huggingface", "arrow", "imagefolder", "webdataset"] = Field(
+        "parquet", description="`parquet`, `huggingface`, `arrow`, `imagefolder` or `webdataset`."
+    )
     path: str | list[str] = Field(
         description="File, folder, glob or URL (local, s3://, gs://, hf://, https://), or a list; "
         "for huggingface the repository id. Relative paths start at the folder the command runs in."
     )
     name: str | None = Field(None, description="Hugging Face configuration (subset).")
-    split: str | None = None
+    split: str | None = Field(None, description="Split of a Hugging Face dataset, or of a saved `DatasetDict`.")
     revision: str | None = Field(None, description="Branch, tag or commit; what it resolved to is recorded.")
     image_column: str = Field(
         "image", description="struct{bytes, path}, binary, or a string path under `root` (or URL)."
@@ -40,43 +42,52 @@ class SourceConfig(Section):
     max_image_pixels: PositiveInt = Field(178_956_970, description="Larger images become error rows.")
     allow_urls: bool = Field(False, description="Fetch http(s) URLs found in the image column.")
     url_hosts: list[str] = Field([], description="Hosts that URLs may name; empty: every public host.")
-    url_max_bytes: PositiveInt = 50_000_000
-    url_timeout: Annotated[float, Field(gt=0)] = 20.0
+    url_max_bytes: PositiveInt = Field(50_000_000, description="A URL that sends more is an error row.")
+    url_timeout: Annotated[float, Field(gt=0)] = Field(20.0, description="Seconds one URL may take.")
 
 
 class ModelConfig(Section):
     """Which LeViT, and how it is run."""
 
-    checkpoint: str = Field(description="Hub id, local folder, or file.")
-    revision: str | None = None
-    heads: Literal["average", "class", "distill"] = Field("average", description="Which head's logits are the answer.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: float32 on a CPU, float16 on a GPU."
+    checkpoint: str = Field(
+        description="Hub id (`facebook/levit-128S`, `timm/levit_128s.fb_dist_in1k`), local folder, or file "
+        "(`.safetensors`, `.bin`, `.pth`)."
     )
-    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
-    compile: Literal["auto"] | bool = Field("auto", description="torch.compile; auto: on a GPU only.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub; what it resolved to is recorded.")
+    heads: Literal["average", "class", "distill"] = Field(
+        "average", description="`average` of both heads, `class` or `distill`."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="`float32`, `bfloat16`, `float16`, or `auto`: float32 on a CPU, float16 on a GPU."
+    )
+    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
+        "auto", description="`torch`, `openvino`, `onnxruntime`, or `auto`: the fastest that is installed."
+    )
+    compile: Literal["auto"] | bool = Field("auto", description="Use `torch.compile`; `auto`: on a GPU only.")
 
 
 class PreprocessConfig(Section):
     """How bytes become pixels."""
 
-    mode: Literal["exact", "fast"] = Field("exact", description="fast: DCT-scaled JPEG decode; labels may differ.")
+    mode: Literal["exact", "fast"] = Field(
+        "exact", description="`exact`, or `fast`: large JPEGs decoded at a fraction; labels may differ."
+    )
 
 
 class PredictConfig(Section):
     """What is written about each image."""
 
-    top_k: PositiveInt = 5
-    embeddings: Literal["float16", "float32", "none"] = "float16"
+    top_k: PositiveInt = Field(5, description="How many labels and scores a row gets.")
+    embeddings: Literal["float16", "float32", "none"] = Field("float16", description="`float16`, `float32` or `none`.")
     logits: bool = Field(False, description="The whole logit vector as a fixed-size list.")
-    per_head: bool = Field(False, description="head_label, distill_label and head_divergence.")
+    per_head: bool = Field(False, description="Write `head_label`, `distill_label`, `head_divergence`.")
 
 
 class OutputConfig(Section):
     """Where the tables go."""
 
-    path: str
-    format: Literal["parquet", "arrow"] = "parquet"
+    path: str = Field(description="Folder or URL (local, s3://, gs://).")
+    format: Literal["parquet", "arrow"] = Field("parquet", description="`parquet`, or `arrow` (Arrow IPC).")
     max_error_rate: Fraction = Field(0.01, description="More error rows than this end the command with exit code 3.")
     shared: bool = Field(False, description="A local path is mounted on every node of the cluster.")
 
@@ -95,10 +106,14 @@ class ReplicaRange(Section):
 class ComputeConfig(Section):
     """What it runs on."""
 
-    address: str | None = Field(None, description="null: start Ray here; auto or ray://HOST:PORT: join a cluster.")
-    replicas: Literal["auto"] | PositiveInt | ReplicaRange = "auto"
+    address: str | None = Field(
+        None, description="`null`: start Ray here; `auto` or `ray://HOST:PORT`: join a cluster."
+    )
+    replicas: Literal["auto"] | PositiveInt | ReplicaRange = Field(
+        "auto", description="A number, `{min: 1, max: 8}`, or `auto`: one a core, or one a GPU."
+    )
     gpus_per_replica: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
-        "auto", description="auto: 1 where there is a GPU, else 0."
+        "auto", description="A number or fraction; `auto`: 1 where there is a GPU, else 0."
     )
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, for example A100.")
     decode_cpus: Literal["auto"] | PositiveInt = Field("auto", description="CPU tasks that decode, per GPU replica.")
@@ -123,14 +138,14 @@ class NotifyConfig(Section):
 
     webhook: str | None = Field(None, description="URL that gets a JSON object by POST.")
     command: list[str] | None = Field(None, description="Program and arguments; gets the JSON on standard input.")
-    on: list[Literal["success", "failure", "drift"]] = ["failure", "drift"]
-    timeout: Annotated[float, Field(gt=0)] = 10.0
+    on: list[Literal["success", "failure", "drift"]] = Field(["failure", "drift"], description="When they are told.")
+    timeout: Annotated[float, Field(gt=0)] = Field(10.0, description="Seconds they may take.")
 
 
 class JobConfig(Section):
     """One labelling job."""
 
-    pipeline: Literal["label"] = "label"
+    pipeline: Literal["label"] = Field("label", description="The recipe; `label` is the one of this file.")
     source: SourceConfig
     model: ModelConfig
     preprocess: PreprocessConfig = PreprocessConfig()

@@ -1,6 +1,5 @@
 """What several tests share: a checkpoint that tells digits apart, made once a session."""
 
-import dataclasses
 import os
 
 import pytest
@@ -14,5 +13,5 @@ def checkpoint(tmp_path_factory):
     from tests.models import TINY, signal_model
 
     folder = tmp_path_factory.mktemp("checkpoint")
-    signal_model(dataclasses.replace(TINY, num_labels=10)).save_pretrained(folder)
+    signal_model(TINY.with_labels([f"LABEL_{i}" for i in range(10)])).save_pretrained(folder)
     return folder
