@@ -1,0 +1,107 @@
+"""What the command says and how it ends, without Ray: every mistake is one line and exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import cli
+from tests.jobs import DIGITS, ROOT, Job
+
+
+def run(capsys, *arguments):
+    code = cli.main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.fixture
+def job(tmp_path, checkpoint):
+    return Job(tmp_path, checkpoint)
+
+
+def test_help_imports_neither_torch_nor_ray():
+    heavy = "{'torch', 'ray', 'datasets'}"
+    code = f"import sys; from pipelines.cli import parser; parser(); print(sorted({heavy} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+
+
+def test_every_command_has_help(capsys):
+    for command in cli.COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([command, "--help"])
+        assert ended.value.code == 0 and f"levit-batch {command}" in capsys.readouterr().out
+
+
+def test_plan_changes_nothing(capsys, job):
+    code, out, err = run(capsys, "plan", job.file)
+    assert code == 0 and err == "" and not job.output.exists()
+    assert "4 shards, 899 rows, 16 chunks" in out and "pending    899 rows in 16 chunks" in out
+    code, out, _ = run(capsys, "plan", job.file, "--json", "--limit", 100)
+    assert json.loads(out)["pending"] == {"chunks": 2, "rows": 100}
+
+
+def test_schema_is_json(capsys):
+    code, out, _ = run(capsys, "schema")
+    assert code == 0 and json.loads(out)["properties"]["source"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sauce.path=x", "unknown key sauce: did you mean source?"),
+        ("source.path=nothing/here/*.parquet", "source.path: nothing found at nothing/here/*.parquet (relative to "),
+        ("source.path=/nothing/here", "source.path: nothing found at /nothing/here"),
+        ("source.image_column=imag", "source.image_column: there is no column imag; did you mean image?"),
+        ("source.target_column=lable", "did you mean label?"),
+        ("source.keep_columns=[indexx]", "source.keep_columns: there is no column indexx; did you mean index?"),
+        ("source.image_column=label", "source.image_column"),
+        ("model.checkpoint=/nothing/here", "/nothing/here"),
+        ("predict.top_k=11", "predict.top_k: 11 is more than the checkpoint's 10 classes"),
+        ("source.path=ftp://x/y", "the scheme ftp:// is not known"),
+    ],
+)
+def test_mistakes(capsys, job, override, message):
+    code, out, err = run(capsys, "plan", job.file, "--set", override)
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1 and err.startswith("levit-batch: ")
+
+
+def test_an_output_that_cannot_be_written(capsys, job):
+    job.output.write_text("a file stands in the way")
+    code, _, err = run(capsys, "run", job.file)
+    assert code == 2 and err.splitlines()[-1].startswith("levit-batch: ") and str(job.output) in err
+
+
+def test_damaged_and_empty_shards(capsys, job, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    code, _, err = run(capsys, "plan", job.file, "--set", f"source.path={data}")
+    assert code == 2 and "nothing found" in err
+    (data / "x.parquet").write_bytes(next(DIGITS.glob("*.parquet")).read_bytes()[:5000])
+    code, _, err = run(capsys, "plan", job.file, "--set", f"source.path={data}")
+    assert code == 2 and "x.parquet" in err and err.count("\n") == 1
+    schema = pq.read_schema(next(DIGITS.glob("*.parquet")))
+    pq.write_table(schema.empty_table(), data / "x.parquet")
+    code, out, _ = run(capsys, "plan", job.file, "--set", f"source.path={data}")
+    assert code == 0 and "1 shards, 0 rows, 0 chunks" in out
+
+
+def test_a_checkpoint_that_is_no_levit(capsys, job, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/config.json").write_text('{"model_type": "vit"}')
+    code, _, err = run(capsys, "plan", job.file, "--set", f"model.checkpoint={tmp_path / 'bad'}")
+    assert code == 2 and "bad" in err and err.count("\n") == 1
+
+
+def test_a_target_that_is_no_class(capsys, job, tmp_path):
+    table = pq.read_table(next(DIGITS.glob("*.parquet")))
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("label"), "label", pa.array([0.5] * table.num_rows)),
+        tmp_path / "x.parquet",
+    )
+    code, _, err = run(capsys, "plan", job.file, "--set", f"source.path={tmp_path / 'x.parquet'}")
+    assert code == 2 and "source.target_column is double" in err
