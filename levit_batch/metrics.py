@@ -1,7 +1,7 @@
 """What all rows of an output say in sum, and how good they are where the truth is known: `metrics.json`."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,25 +10,27 @@ import pyarrow.compute as pc
 
 from levit_batch.accuracy import Accuracy
 from levit_batch.output import Output
-from levit_batch.scan import ChunkFile, chunk_files, job_of, scan_files
+from levit_batch.scan import chunk_files, job_of, scan_files
 
 SCORE_BINS = 50
 COLUMNS = ("row", "target", "label", "score", "top_labels", "head_label", "distill_label", "head_divergence", "error")
 
-# The truth for the rows of a chunk file, from elsewhere than its `target` column: (file, rows) -> target
-Truth = Callable[[ChunkFile, pa.Table], pa.Array | pa.ChunkedArray]
+# The truth for a table's rows, from elsewhere than its `target` column.
+Truth = Callable[[pa.Table], pa.Array]
 
 
-def measure(output: Output, truth: Truth | None = None) -> dict[str, Any]:
+def measure(output: Output, truth: Truth | None = None, keys: Sequence[str] = ()) -> dict[str, Any]:
     """Metrics of every row in `output`, as JSON values. Streams the narrow columns; memory grows with classes only.
+
+    truth: gives the targets in place of the `target` column, from the columns `keys`.
 
     rows, errors {kind: rows}, error_rate; labels {class index: rows}, most frequent first; scores: `histogram` [50] of
     rows by score in [0, 1], `mean`; heads (with predict.per_head): mean `divergence` in bits and share that `disagree`;
     target: None, or what `Accuracy.result` says; top1, top5 and calibration_error are taken out of it for convenience.
     """
     tally = Tally(len(job_of(output)["class_names"]))
-    for file, table in scan_files(chunk_files(output), COLUMNS):
-        tally.add(table, truth(file, table) if truth else table["target"] if "target" in table.schema.names else None)
+    for _, table in scan_files(chunk_files(output), (*COLUMNS, *keys)):
+        tally.add(table, truth(table) if truth else table["target"] if "target" in table.schema.names else None)
     return tally.result()
 
 

@@ -1,0 +1,67 @@
+"""`levit-batch evaluate OUTPUT`: metrics of a finished output, without running the model."""
+
+import argparse
+import json
+
+WORST = 10
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("evaluate", help="compute metrics.json and report.html of an output again")
+    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+    parser.add_argument("--target-table", metavar="PARQUET", help="take the truth from this table, not from the output")
+    parser.add_argument("--on", default="shard,row", metavar="COLUMNS", help="its key, also in the output (shard,row)")
+    parser.add_argument(
+        "--target-column", default="target", metavar="NAME", help="its truth: a class, or a list of them"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="do not read sample images from the source again")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from levit_batch.scan import job_of, open_output
+    from levit_batch.truth import TruthTable
+    from pipelines.evaluate import evaluate
+
+    output = open_output(args.output)
+    names = job_of(output)["class_names"]
+    keys = [name.strip() for name in args.on.split(",")]
+    truth = TruthTable(args.target_table, keys, args.target_column, names) if args.target_table else None
+    metrics = evaluate(output, truth, pictures=not args.no_pictures)
+    if args.json:
+        print(json.dumps(metrics))
+    else:
+        show(metrics, names, args.output, truth.unmatched if truth else 0)
+    return 0
+
+
+def show(metrics: dict, names: list[str], path: str, unmatched: int) -> None:
+    """Print the figures that matter most."""
+    from levit_batch.formats import count, figure, percent
+    from pipelines.console import console, table
+
+    target = metrics["target"]
+    errors = ", ".join(f"{count(n)} {kind}" for kind, n in metrics["errors"].items())
+    rows = [
+        ("rows", count(metrics["rows"])),
+        ("error rows", percent(metrics["error_rate"]) + (f" ({errors})" if errors else "")),
+    ]
+    if target:
+        rows += [("judged against a target", count(target["rows"])), ("top-1", percent(target["top1"]))]
+        rows += [("top-5", percent(target["top5"]))] if target["top5"] is not None else []
+        rows += [("mean accuracy of the classes", percent(target["balanced"]))]
+        rows += [("calibration error", percent(target["calibration"]["error"]))]
+        rows += [("targets that are no class", count(unmatched))] if unmatched else []
+    rows += [("mean score", figure(metrics["scores"]["mean"]))]
+    if metrics["heads"]:
+        rows += [("heads disagree", percent(metrics["heads"]["disagree"]))]
+    out = console()
+    out.print(table(None, ("", ""), rows))
+    if target and target["confusions"]:
+        pairs = [(names[p["target"]], names[p["label"]], count(p["rows"])) for p in target["confusions"][:WORST]]
+        out.print()
+        out.print(table("Most confused", ("target", "labelled as", "rows"), pairs, right=(2,)))
+    if not target:
+        out.print("no target: set source.target_column, or give --target-table, to see accuracy")
+    out.print(f"page: {path.rstrip('/')}/report.html")

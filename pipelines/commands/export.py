@@ -1,0 +1,46 @@
+"""`levit-batch export OUTPUT --to FORMAT`: the output in another tool's form."""
+
+import argparse
+
+FORMATS = ("csv", "jsonl", "numpy", "cleanlab", "fiftyone")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("export", help="write an output in another tool's form")
+    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+    parser.add_argument("--to", required=True, choices=FORMATS, help="the form")
+    parser.add_argument("--out", metavar="DIR", help="new folder to write to (OUTPUT's name and the form, here)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from levit_batch.formats import count
+    from levit_batch.scan import open_output
+
+    output = open_output(args.output)
+    out = args.out or f"{output.place.path.rsplit('/', 1)[-1]}-{args.to}"
+    rows, left_out = export(output, args.to, out)
+    print(f"{count(rows)} rows written to {out}" + (f"; {count(left_out)} left out" if left_out else ""))
+    return 0
+
+
+def export(output, kind: str, out: str) -> tuple[int, int]:
+    """Rows written and rows left out."""
+    from levit_batch import export as texts
+    from levit_batch import export_arrays as arrays
+
+    if kind == "fiftyone":
+        from levit_batch.export_images import export_fiftyone
+        from levit_batch.scan import job_of
+        from pipelines.evaluate import source_of
+
+        job = job_of(output)
+        return export_fiftyone(output, out, source_of(job)[0], job["class_names"])
+    write = {
+        "csv": texts.export_csv, "jsonl": texts.export_jsonl, "numpy": arrays.export_numpy,
+        "cleanlab": arrays.export_cleanlab,
+    }[kind]  # fmt: skip
+    written = write(output, out)
+    from levit_batch.scan import scan
+
+    return written, sum(table.num_rows for table in scan(output, ["error"])) - written

@@ -1,0 +1,35 @@
+"""Tables on a terminal, and as plain text where there is none."""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPED_WIDTH = 160  # a pipe has no width of its own
+
+
+def console() -> Console:
+    """Standard output. Nothing in what is printed is taken for markup: class names may hold brackets and colons."""
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+
+def table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> Table:
+    """A table of texts; columns in `right` are aligned to the right."""
+    made = Table(
+        title=None if title is None else Text(title),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        show_header=any(head),
+    )
+    for i, name in enumerate(head):
+        number = i in right
+        made.add_column(
+            Text(name), justify="right" if number else "left", overflow="fold", no_wrap=number, header_style="bold"
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made

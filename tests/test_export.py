@@ -1,0 +1,107 @@
+"""Each export, opened by what it is for."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from cleanlab.filter import find_label_issues
+from PIL import Image
+
+from levit_batch.errors import ConfigError, OutputError
+from levit_batch.export import export_csv, export_jsonl
+from levit_batch.export_arrays import export_cleanlab, export_numpy
+from levit_batch.export_images import export_fiftyone
+from levit_batch.scan import list_matrix
+from levit_batch.sources import open_source
+from tests.outputs import CLASSES, make_output
+
+
+@pytest.fixture(scope="module", params=["parquet", "arrow"])
+def made(request, tmp_path_factory):
+    return make_output(tmp_path_factory.mktemp("export"), format=request.param, logits=True, rows=60)
+
+
+def test_csv(made, tmp_path):
+    assert export_csv(made.output, str(tmp_path / "x")) == 180
+    frame = pd.read_csv(tmp_path / "x/rows.csv")
+    assert frame.label_name.tolist()[:58] == made.table["label_name"].to_pylist()[:58]
+    assert frame.error.notna().sum() == 2 and frame.top_labels.isna().sum() == 2
+    assert [json.loads(text) for text in frame.top_labels.dropna()] == made.table["top_labels"].drop_null().to_pylist()
+    assert "embedding" not in frame and frame["image.path"][0] == "0/0000.png"
+
+
+def test_jsonl(made, tmp_path):
+    assert export_jsonl(made.output, str(tmp_path / "x")) == 180
+    rows = [json.loads(line) for line in (tmp_path / "x/rows.jsonl").read_text().splitlines()]
+    assert [row["label"] for row in rows] == made.table["label"].to_pylist()
+    assert rows[0]["embedding"] == made.table["embedding"][0].as_py() and rows[59]["embedding"] is None
+
+
+def test_numpy(made, tmp_path):
+    good = made.table.filter(pc.is_null(made.table["error"]))
+    assert export_numpy(made.output, str(tmp_path / "x")) == good.num_rows == 178
+    vectors = np.load(tmp_path / "x/embeddings.npy", mmap_mode="r")
+    assert vectors.dtype == np.float16 and np.array_equal(vectors, list_matrix(good["embedding"]))
+    with open(tmp_path / "x/index.csv") as file:
+        index = [(row["shard"], int(row["row"])) for row in csv.DictReader(file)]
+    assert index == list(zip(good["shard"].to_pylist(), good["row"].to_pylist(), strict=True))
+
+
+def test_cleanlab_finds_the_rows_whose_target_was_changed(tmp_path):
+    made = make_output(tmp_path, logits=True, rows=200, accuracy=1.0)
+    assert export_cleanlab(made.output, str(tmp_path / "x")) == 600 - 2 - 3
+    labels, probabilities, features = (np.load(tmp_path / f"x/{n}.npy") for n in ("labels", "pred_probs", "features"))
+    index = pd.read_csv(tmp_path / "x/index.csv")
+    assert index.target.tolist() == labels.tolist() and features.shape == (595, 8)
+    assert np.allclose(probabilities.max(1), index.score, atol=1e-6) and np.allclose(probabilities.sum(1), 1, atol=1e-6)
+    sure = np.flatnonzero(probabilities.max(1) > 0.8)[:20]
+    labels[sure] = (labels[sure] + 1) % len(CLASSES)
+    found = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    assert len(set(found[:20]) & set(sure)) >= 15
+
+
+def test_fiftyone_folder(made, tmp_path):
+    written, left_out = export_fiftyone(
+        made.output, str(tmp_path / "x"), open_source(made.config.source), list(CLASSES)
+    )
+    assert (written, left_out) == (178, 2)
+    said = json.loads((tmp_path / "x/labels.json").read_text())
+    images = {file.stem: file for file in (tmp_path / "x/data").iterdir()}
+    assert said["classes"] == list(CLASSES) and set(images) == set(said["labels"])
+    by_row = {(r["shard"], r["row"]): r for r in made.table.to_pylist()}
+    for key, label in said["labels"].items():
+        row = by_row[label["attributes"]["shard"], label["attributes"]["row"]]
+        assert label["label"] == row["label_name"] and label["confidence"] == pytest.approx(row["score"], abs=1e-5)
+        source = pq.read_table(str(made.path.parent / "source" / row["shard"])).slice(row["row"], 1)
+        assert images[key].read_bytes() == source["image"][0].as_py()["bytes"]
+    assert Image.open(images[key]).format == "PNG" and images[key].suffix == ".png"
+
+
+def test_fiftyone_leaves_out_shards_that_changed(tmp_path):
+    made = make_output(tmp_path)
+    file = tmp_path / "source/part-01.parquet"
+    pq.write_table(pq.read_table(file).slice(5), file)
+    found = export_fiftyone(made.output, str(tmp_path / "x"), open_source(made.config.source), list(CLASSES))
+    assert found == (78, 42) and len(json.loads((tmp_path / "x/labels.json").read_text())["labels"]) == 78
+
+
+def test_what_the_output_lacks_is_said(tmp_path):
+    made = make_output(tmp_path, target=None, embeddings="none")
+    with pytest.raises(ConfigError, match="predict.logits=true"):
+        export_cleanlab(made.output, str(tmp_path / "x"))
+    with pytest.raises(ConfigError, match="predict.embeddings"):
+        export_numpy(made.output, str(tmp_path / "x"))
+    with pytest.raises(ConfigError, match="source.target_column"):
+        export_cleanlab(make_output(tmp_path / "b", target=None, logits=True).output, str(tmp_path / "x"))
+    with pytest.raises(ConfigError, match="one label a row"):
+        export_cleanlab(make_output(tmp_path / "c", target="list", logits=True).output, str(tmp_path / "x"))
+
+
+def test_nothing_is_replaced(made, tmp_path):
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(OutputError, match="is not empty"):
+        export_csv(made.output, str(tmp_path))
