@@ -110,7 +110,7 @@ class Output:
     def require_writable(self) -> None:
         """Raises OutputError when nothing can be written here; finds out by writing."""
         self.write("_attempts/.writable", b"")
-        self.place.join("_attempts/.writable").delete()
+        self.delete([self.place.join("_attempts/.writable")])
 
     def publish(self, shard: str) -> None:
         """Put the staged files of `shard` in the place of those that readers see, in one step where the store can.

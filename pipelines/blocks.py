@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from levit_batch.cells import cell_buffers
+
 CHUNK, DECODED, RECORD = "chunk", "pixels", "record"
 
 
@@ -26,4 +28,4 @@ def pack(part: Any, pixels: np.ndarray) -> pa.Table:
 def unpack(block: pa.Table) -> tuple[Any, np.ndarray]:
     """The inverse of `pack`; the pixels stay in Ray's shared memory, read-only."""
     part, shape = pickle.loads(block["part"][0].as_buffer())
-    return part, np.frombuffer(block[DECODED][0].as_buffer(), np.uint8).reshape(shape)
+    return part, np.frombuffer(cell_buffers(block[DECODED])[0], np.uint8).reshape(shape)

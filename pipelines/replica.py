@@ -18,6 +18,7 @@ import pyarrow as pa
 import ray
 
 from levit_batch.attempts import ISOLATE_AFTER, Attempts
+from levit_batch.cells import cell_buffers
 from levit_batch.config import JobConfig
 from levit_batch.errors import LevitBatchError
 from levit_batch.isolate import IsolatedPreprocessor
@@ -111,10 +112,10 @@ class Decoder:
         preprocess = self.isolated() if part.attempt > ISOLATE_AFTER else self.preprocess
         for table in read_ahead(self.work.source.read(part.chunk), functools.partial(part.spend, "read")):
             since = time.perf_counter()
-            images = table[IMAGE_BYTES].combine_chunks()
-            pixels, errors = preprocess([image.as_buffer() for image in images])
+            encoded = cell_buffers(table[IMAGE_BYTES])
+            pixels, errors = preprocess(encoded)
             errors = [said or found for said, found in zip(table[READ_ERROR].to_pylist(), errors, strict=True)]
-            part.bytes += sum(image.as_buffer().size for image in images if image.is_valid)
+            part.bytes += sum(len(data) for data in encoded if data is not None)
             part.errors += errors
             part.tables.append(self._rest(table, part))
             part.spend("decode", time.perf_counter() - since)

@@ -1,0 +1,35 @@
+import numpy as np
+import pyarrow as pa
+
+from levit_batch.plan import Chunk, chunks_of_table
+from pipelines.blocks import pack, record_block, unpack
+from pipelines.label import LARGEST_GROUP, group
+
+
+def chunks(n):
+    return [Chunk("s", "u", "0" * 8, i, i + 1) for i in range(n)]
+
+
+def test_every_chunk_is_in_one_group_in_order():
+    for n in (1, 7, 100, 1_000, 100_000):
+        for replicas in (1, 2, 64):
+            groups = group(chunks(n), replicas)
+            assert [c.first for table in groups for c in chunks_of_table(table)] == list(range(n))
+            assert all(1 <= table.num_rows <= LARGEST_GROUP for table in groups)
+
+
+def test_small_jobs_and_the_end_of_long_ones_go_chunk_by_chunk():
+    assert all(table.num_rows == 1 for table in group(chunks(40), 2))
+    long = [table.num_rows for table in group(chunks(100_000), 2)]
+    assert long[0] == LARGEST_GROUP and set(long[-32:]) == {1} and len(long) < 7_000
+
+
+def test_pixels_travel_as_one_row_without_a_copy():
+    pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    block = pack({"chunk": "s rows 0-1", "n": 3}, pixels)
+    assert block.num_rows == 1 and block["chunk"].to_pylist() == ["s rows 0-1"]
+    part, same = unpack(block)
+    assert part["n"] == 3 and np.array_equal(same, pixels) and np.shares_memory(same, pixels)
+    part, none = unpack(pack({"chunk": "x"}, np.empty((0, 4, 4, 3), np.uint8)))
+    assert none.shape == (0, 4, 4, 3)
+    assert record_block({"rows": 1}) == pa.table({"record": ['{"rows": 1}']})
