@@ -113,9 +113,11 @@ class Teacher(nn.Module):
         """The student's view of the image at the size that the teacher takes."""
         if pixels.shape[1] == self.side:
             return pixels
-        size = (self.side, self.side)
-        larger = functional.interpolate(pixels.permute(0, 3, 1, 2).float(), size=size, mode="bicubic", antialias=True)
-        return larger.round().clamp(0, 255).to(torch.uint8)
+        images = pixels.permute(0, 3, 1, 2)
+        if images.is_cuda:  # torch resizes bytes on CPUs only
+            images = images.float()
+        larger = functional.interpolate(images, size=(self.side, self.side), mode="bicubic", antialias=True)
+        return larger.round().clamp(0, 255).to(torch.uint8) if images.is_cuda else larger
 
 
 def load_teacher(config: FinetuneConfig, names: list[str]) -> Teacher | None:

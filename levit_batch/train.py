@@ -24,11 +24,19 @@ from levit_batch.fit import fit
 from levit_batch.geometry import Geometry
 from levit_batch.optimise import learning_rate, make_optimizer
 from levit_batch.plan import Chunk
-from levit_batch.sources import open_source
 from levit_batch.student import Normalise, build_student, load_teacher, starting_point
-from levit_batch.train_data import Batch, Loader, Sample, SampleReader, Split, shuffled, worker_chunks
+from levit_batch.train_data import (
+    Batch,
+    Loader,
+    Sample,
+    SampleReader,
+    Split,
+    open_training_source,
+    shuffled,
+    worker_chunks,
+)
 from levit_batch.train_state import Progress, load_state, save_state
-from levit_batch.train_targets import Targets
+from levit_batch.train_targets import Answers
 from levit_batch.workers import Workers
 
 Report = Callable[[dict[str, Any]], None]
@@ -74,13 +82,10 @@ class Trainer:
         fraction = 0.0 if config.validation.source else config.validation.fraction
         cache = config.train.cache_bytes
 
-        def reader(source: TrainSourceConfig, split: Split, teacher: str | None, cache: int) -> SampleReader:
-            columns = source.model_copy(update={"keep_columns": [teacher] if teacher else []})
-            return SampleReader(open_source(columns), Targets(names, source), split, teacher, cache)
-
-        self.read = reader(config.source, Split(seed, fraction, 1.0), config.source.teacher_column, cache)
-        held_out = Split(seed) if config.validation.source else Split(seed, 0.0, fraction)
-        self.read_validation = reader(config.validation.source or config.source, held_out, None, cache // 4)
+        own = Split(seed) if config.validation.source else Split(seed, 0.0, fraction)
+        self.read = _reader(config.source, names, Split(seed, fraction, 1.0), cache)
+        validation = config.validation.source or config.source.model_copy(update={"teacher_column": None})
+        self.read_validation = _reader(validation, names, own, cache // 4)
         self.loader = Loader(self._augmented, config.source.max_image_pixels, threads)
         self.validation_loader = Loader(self._fitted, config.source.max_image_pixels, threads)
 
@@ -90,7 +95,7 @@ class Trainer:
 
     def _fitted(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
         out = np.empty((*self.geometry.output(), 3), np.uint8)
-        fit(pixels, self.geometry, self.config.source.max_image_pixels, out)
+        fit(pixels, pixels.shape[:2], self.geometry, self.config.source.max_image_pixels, out)
         return out
 
     def run(self) -> dict[str, Any]:
@@ -259,6 +264,13 @@ class Trainer:
         self.progress = state["progress"]
         with suppress(IndexError):
             torch.set_rng_state(state["random"][self.workers.rank])
+
+
+def _reader(config: TrainSourceConfig, names: list[str], split: Split, cache_bytes: int) -> SampleReader:
+    source = open_training_source(config)
+    target = Answers(source, config.target_column, "source.target_column", names)
+    teacher = config.teacher_column and Answers(source, config.teacher_column, "source.teacher_column", names)
+    return SampleReader(source, target, teacher or None, split, cache_bytes)
 
 
 def _wants_gpu(config: FinetuneConfig) -> bool:

@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from levit_batch.decode import decode
 from levit_batch.errors import RowError, SourceError
+from levit_batch.finetune_config import TrainSourceConfig
 from levit_batch.plan import Chunk
 from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
-from levit_batch.sources import Source
-from levit_batch.train_targets import Targets
+from levit_batch.sources import Source, open_source
+from levit_batch.train_targets import Answers
 
-NO_TARGET = "target: the target is null"
+NO_TARGET = "target: the target, or the teacher's answer, is null"
 
 
 class Sample(NamedTuple):
@@ -59,54 +61,65 @@ class Split:
         return self.low <= key / 2**64 < self.high
 
 
+def open_training_source(config: TrainSourceConfig) -> Source:
+    """The source, which reads the teacher's column beside the image and the target, and no other."""
+    columns = [config.teacher_column] if config.teacher_column else []
+    return open_source(config.model_copy(update={"keep_columns": columns}))
+
+
 @dataclass
 class SampleReader:
     """Samples of one part of a source, chunk by chunk; remembers chunks while they fit in `cache_bytes`."""
 
     source: Source
-    targets: Targets
+    target: Answers
+    teacher: Answers | None
     split: Split
-    teacher_column: str | None = None
     cache_bytes: int = 0
     _cache: dict[Chunk, list[Sample]] = field(default_factory=dict)
 
-    def __call__(self, chunk: Chunk) -> list[Sample]:
-        """The samples of `chunk` in row order. Raises SourceError when it cannot be read or a target is no class."""
-        if chunk not in self._cache:
-            samples = self._read(chunk)
-            size = sum(len(sample.data or b"") for sample in samples)
-            if size > self.cache_bytes:
-                return samples
-            self.cache_bytes -= size
-            self._cache[chunk] = samples
-        return self._cache[chunk]
+    def __call__(self, chunk: Chunk) -> Iterator[Sample]:
+        """The samples of `chunk` in row order. Raises SourceError when it cannot be read or an answer is no class."""
+        if chunk in self._cache:
+            yield from self._cache[chunk]
+            return
+        kept: list[Sample] | None = []
+        left = self.cache_bytes
+        for sample in self._read(chunk):
+            left -= len(sample.data or b"")
+            kept = kept if left >= 0 else None
+            if kept is not None:
+                kept.append(sample)
+            yield sample
+        if kept is not None:
+            self._cache[chunk], self.cache_bytes = kept, left
 
-    def _read(self, chunk: Chunk) -> list[Sample]:
-        samples, row = [], chunk.first
+    def _read(self, chunk: Chunk) -> Iterator[Sample]:
+        row = chunk.first
         try:
             for table in self.source.read(chunk):
-                keys = {i: self.split.key(chunk.shard, row + i) for i in range(len(table))}
-                held = [i for i, key in keys.items() if self.split.holds(key)]
-                for i, values in zip(held, table.take(held).to_pylist() if held else (), strict=True):
-                    samples.append(self._sample(values, keys[i], f"{chunk.shard} row {row + i}"))
+                keys = [self.split.key(chunk.shard, row + i) for i in range(len(table))]
+                held = [i for i, key in enumerate(keys) if self.split.holds(key)]
+                part = table.take(pa.array(held, pa.int64()))
+                yield from self._samples(part, [keys[i] for i in held], f"{chunk.shard} from row {row}")
                 row += len(table)
         except OSError as e:
             raise SourceError(f"source.path: {chunk.url} cannot be read: {e}") from None
-        return samples
 
-    def _sample(self, values: dict, key: int, where: str) -> Sample:
-        target, teacher = self.targets.number(values[TARGET], where), -1
-        error = values[READ_ERROR] or (NO_TARGET if target is None else None)
-        if self.teacher_column:
-            teacher = self.targets.number(values[self.teacher_column], where, self.teacher_column)
-            error = error or ("target: the teacher's answer is null" if teacher is None else None)
-        if error:
-            return Sample(None, error, -1, -1, key)
-        return Sample(bytes(values[IMAGE_BYTES]), None, target, teacher, key)
+    def _samples(self, table: pa.Table, keys: list[int], where: str) -> Iterator[Sample]:
+        targets = self.target(table[TARGET], where)
+        teachers = self.teacher(table[self.teacher.column], where) if self.teacher else [-1] * len(table)
+        images, errors = table[IMAGE_BYTES], table[READ_ERROR].to_pylist()
+        for i, key in enumerate(keys):
+            error = errors[i] or (NO_TARGET if targets[i] is None or teachers[i] is None else None)
+            if error:
+                yield Sample(None, error, -1, -1, key)
+            else:
+                yield Sample(images[i].as_py(), None, targets[i], teachers[i], key)
 
 
 def shuffled(
-    read: Callable[[Chunk], list[Sample]], chunks: list[Chunk], buffer_rows: int, seed: tuple[int, ...]
+    read: Callable[[Chunk], Iterable[Sample]], chunks: list[Chunk], buffer_rows: int, seed: tuple[int, ...]
 ) -> Iterator[Sample]:
     """Every sample of `chunks` once, in an order drawn from `seed`.
 

@@ -1,74 +1,69 @@
-"""The truth and the teacher's answers as class numbers, whatever the column holds."""
-
-import json
-from pathlib import Path
+"""The truth and a teacher's answers as the student's class numbers."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from levit_batch.config import SourceConfig
+from levit_batch.checkpoint import Checkpoint
 from levit_batch.errors import SourceError
 from levit_batch.sources import Source
-from levit_batch.sources.columns import find_type
+from levit_batch.sources.columns import find_type, label_names
+from levit_batch.targets import TargetMap
 
 
-def class_names(source: Source, known: list[str] | None) -> list[str]:
-    """The target's class names in index order.
+def student_names(source: Source, start: Checkpoint | None) -> list[str]:
+    """The names of the classes to learn, in index order.
 
-    From the first of: `source.class_names` (a text file), the ClassLabel of the target column, the names `known` (the
-    checkpoint's own, which only a column of names or of numbers below their count can mean). Raises SourceError where
-    none of them says.
+    The target's own (`source.class_names`, or a ClassLabel's), else the checkpoint's. Where the target's are the
+    checkpoint's in other spelling, they stay spelt as in the checkpoint, so that its heads go on learning. Raises
+    SourceError where neither says.
     """
-    config = source.config
-    if config.class_names:
-        return _from_file(config.class_names)
-    schema = source.schema()
-    if names := _class_label(schema, config.target_column):
-        return names
-    if known:
-        return known
-    raise SourceError(
-        f"source.target_column: {config.target_column} is {find_type(schema, config.target_column, 'target_column')} "
-        "without class names (a Hugging Face ClassLabel has them); give source.class_names, a text file with one a line"
-    )
+    own = [name.split("\t")[-1] for name in source.target_names or []]
+    if start and (not own or _same_classes(own, start)):
+        return start.class_names
+    if not own:
+        raise SourceError(
+            f"source.target_column: {source.config.target_column} is {source.target_type()} without class names (a Hugging "
+            "Face ClassLabel has them); give source.class_names, a text file with one class a line"
+        )
+    if len(own) < 2 or len(set(own)) < len(own):
+        raise SourceError("source.class_names: name two or more classes, each once")
+    return own
 
 
-def _from_file(path: str) -> list[str]:
+def _same_classes(own: list[str], start: Checkpoint) -> bool:
+    if len(own) != len(start.class_names) or not start.config.has_own_class_names:
+        return False
     try:
-        names = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as e:
-        raise SourceError(f"source.class_names: {path} cannot be read: {e}; name a text file, one class a line") from e
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise SourceError(f"source.class_names: {path} must name two or more classes, each once")
-    return names
+        numbers = TargetMap.make(pa.int64(), own, start.class_names).numbers
+    except SourceError:
+        return False
+    return numbers == tuple(range(len(own)))
 
 
-def _class_label(schema: pa.Schema, column: str) -> list[str] | None:
-    try:
-        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"][column]["names"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return list(found) if isinstance(found, list) and len(found) > 1 else None
+class Answers:
+    """Class numbers of one column. Pickles.
 
-
-class Targets:
-    """Turns values of a column into class numbers.
-
-    `number(value, where)` gives an int in 0..K-1, or None for a null (or Hugging Face's -1, "not labelled"). Raises
-    SourceError for a value that is no class.
+    `Answers(...)(column, where)` gives one int or None (no answer: null, or -1) a row. Raises SourceError for values that
+    are no class, for a row with several answers, and where there is no such column.
     """
 
-    def __init__(self, names: list[str], config: SourceConfig):
-        self.index = {name: i for i, name in enumerate(names)}
-        self.count = len(names)
-        self.column = config.target_column
+    def __init__(self, source: Source, column: str, key: str, names: list[str]):
+        kind = find_type(source.schema(), column, key)
+        own = source.target_names if column == source.config.target_column else label_names(source.schema(), column)
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            raise SourceError(f"{key}: {column} is {kind}; training takes one class a row")
+        self.column, self.key, self.names = column, key, names
+        self.map = TargetMap.make(kind, own, names)
 
-    def number(self, value: object, where: str, column: str | None = None) -> int | None:
-        if value is None or value == -1:
-            return None
-        found = self.index.get(value) if isinstance(value, str) else value
-        if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < self.count:
+    def __call__(self, column: pa.Array | pa.ChunkedArray, where: str) -> list[int | None]:
+        if pa.types.is_null(column.type):
+            return [None] * len(column)
+        numbers, unmatched = self.map.apply(column)
+        if unmatched:
+            wrong = pc.filter(column, pc.and_(numbers.is_null(), column.is_valid())).to_pylist()
+            value = next(value for value in wrong if value != -1)
             raise SourceError(
-                f"{where}: {column or self.column} is {value!r}, which is none of the {self.count} classes; "
-                "check the column, or give source.class_names"
+                f"{self.key}: {where}: {self.column} is {value!r}, which is none of the {len(self.names)} classes "
+                f"({', '.join(self.names[:3])}, ...); correct the column, or give source.class_names"
             )
-        return found
+        return numbers.to_pylist()

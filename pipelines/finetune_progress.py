@@ -13,11 +13,11 @@ Report = Callable[[dict[str, Any]], None]
 
 
 @contextlib.contextmanager
-def shown(quiet: bool = False) -> Iterator[Report]:
+def shown() -> Iterator[Report]:
     """A function that takes the trainer's events: a step's (`step`, `steps`, `loss`, ...) or an epoch's (`entry`)."""
-    console = Console(file=sys.stderr, quiet=quiet)
+    console = Console(file=sys.stderr)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("starting", total=None)
         last = [0.0]
 
