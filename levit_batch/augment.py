@@ -19,7 +19,7 @@ def augment(pixels: np.ndarray, config: AugmentConfig, geometry: Geometry, rng: 
     """
     out = np.empty((*geometry.output(), 3), np.uint8)
     if config.crop_scale is None:
-        fit(pixels, pixels.shape[:2], geometry, pixels.shape[0] * pixels.shape[1] + out.size, out)
+        fit(pixels, geometry, pixels.shape[0] * pixels.shape[1] + out.size, out)
     else:
         top, left, height, width = random_box(pixels.shape[0], pixels.shape[1], config, rng)
         crop = np.ascontiguousarray(pixels[top : top + height, left : left + width])

@@ -95,7 +95,7 @@ class Trainer:
 
     def _fitted(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
         out = np.empty((*self.geometry.output(), 3), np.uint8)
-        fit(pixels, pixels.shape[:2], self.geometry, self.config.source.max_image_pixels, out)
+        fit(pixels, self.geometry, self.config.source.max_image_pixels, out)
         return out
 
     def run(self) -> dict[str, Any]:

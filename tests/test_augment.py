@@ -7,8 +7,9 @@ from PIL import Image
 from levit_batch.augment import augment, random_box
 from levit_batch.errors import ConfigError
 from levit_batch.finetune_config import AugmentConfig, FinetuneConfig
+from levit_batch.geometry import Geometry
 from levit_batch.load_config import validate
-from levit_batch.resize import Geometry, resize
+from levit_batch.resize import resize
 
 WHOLE = Geometry(None, (24, 24), None, Image.Resampling.BICUBIC)
 

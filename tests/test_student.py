@@ -108,7 +108,9 @@ def test_shape_that_is_no_levit_is_refused(shape, says):
 
 def test_processor_that_does_not_fit_is_refused(start):
     with pytest.raises(ConfigError, match="model.processor.*the model takes 64"):
-        build_student(config(model={"checkpoint": "x", "processor": {"crop_size": {"height": 9, "width": 9}}}), start, OTHERS)
+        build_student(
+            config(model={"checkpoint": "x", "processor": {"crop_size": {"height": 9, "width": 9}}}), start, OTHERS
+        )
 
 
 @pytest.mark.parametrize("model", [{"checkpoint": "x", "variant": "128S"}, {}])
