@@ -1,7 +1,6 @@
 """What the user sees while a job runs: a bar on a terminal, a plain line now and then elsewhere. All on standard error."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -102,7 +101,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def stderr_is_terminal() -> bool:
-    return sys.stderr.isatty()

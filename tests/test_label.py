@@ -112,6 +112,17 @@ def test_another_job_is_refused(undisturbed):
     assert "predict.top_k: 3 there, 2 now" in said.stderr and 'model.heads: "average" there, "class" now' in said.stderr
 
 
+def test_overwrite_starts_afresh_and_leaves_the_users_files(tmp_path, checkpoint):
+    job = Job(tmp_path, checkpoint, source={"limit": 100})
+    assert job.run("run", "--set", "predict.top_k=2").returncode in (0, 3)
+    (job.output / "data/mine.csv").write_text("mine")
+    said = job.run("run", "--overwrite", "--set", "predict.top_k=4")
+    assert said.returncode in (0, 3), said.stderr
+    table = job.table()
+    assert table.num_rows == 100 and table.schema.field("top_labels").type.list_size == 4
+    assert (job.output / "data/mine.csv").read_text() == "mine" and len(job.runs()) == 1
+
+
 def test_killed_at_random_moments_and_resumed(tmp_path, checkpoint, expected):
     """The driver alone, then the driver with all of Ray, at random places; then to the end."""
     rng = random.Random(os.environ.get("PYTEST_SEED"))
