@@ -10,6 +10,8 @@ from functools import cache
 
 import numpy as np
 import torch
+from matplotlib.cbook import get_sample_data
+from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import nn
 
@@ -34,13 +36,15 @@ TINY = LevitConfig(
 
 @cache
 def _sample_images() -> list[np.ndarray]:
-    return load_sample_images().images
+    """Three photographs that come with scikit-learn and matplotlib: a temple, a flower, a portrait."""
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=True)) as portrait:
+        return [*load_sample_images().images, np.array(portrait.convert("RGB"))]
 
 
 def photographs(count: int, side: int = 224, seed: int = 0) -> np.ndarray:
-    """uint8 [count, side, side, 3]: random crops of two real photographs, resized, some flipped, darkened or turned."""
+    """uint8 [count, side, side, 3]: random crops of real photographs, resized, some flipped, darkened or turned."""
     rng = np.random.default_rng(seed)
-    return np.stack([_view(_sample_images()[index % 2], side, rng) for index in range(count)])
+    return np.stack([_view(_sample_images()[index % 3], side, rng) for index in range(count)])
 
 
 def _view(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
