@@ -3,7 +3,8 @@
 import io
 from collections.abc import Callable
 
-from levit_batch.retry import retry
+from levit_batch.hub import patient_hub
+from levit_batch.retry import ATTEMPTS, retry
 
 Fetch = Callable[[int, int], bytes]
 
@@ -11,8 +12,8 @@ Fetch = Callable[[int, int], bytes]
 class RangeFile(io.RawIOBase):
     """Reads `size` bytes through `fetch(start, stop)`. Raises OSError when a range stays unreadable."""
 
-    def __init__(self, fetch: Fetch, size: int):
-        self._fetch, self.size, self._at = fetch, size, 0
+    def __init__(self, fetch: Fetch, size: int, attempts: int = ATTEMPTS):
+        self._fetch, self.size, self._at, self._attempts = fetch, size, 0, attempts
 
     def readable(self) -> bool:
         return True
@@ -31,7 +32,7 @@ class RangeFile(io.RawIOBase):
         stop = self.size if size is None or size < 0 else min(self._at + size, self.size)
         if stop <= self._at:
             return b""
-        data = retry(lambda: self._whole(self._at, stop))
+        data = retry(lambda: self._whole(self._at, stop), self._attempts)
         self._at = stop
         return data
 
@@ -55,13 +56,15 @@ def hub_file(url: str) -> RangeFile:
     from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
+    patient_hub()
+
     def fetch(start: int, stop: int) -> bytes:
         headers = build_hf_headers() | {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         answer = get_session().get(url, headers=headers, timeout=60, follow_redirects=True)
         hf_raise_for_status(answer)
         return answer.content
 
-    return RangeFile(fetch, retry(lambda: get_hf_file_metadata(url)).size)
+    return RangeFile(fetch, get_hf_file_metadata(url).size, attempts=2)  # the client itself is patient
 
 
 def http_file(filesystem, url: str) -> RangeFile:

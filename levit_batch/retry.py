@@ -21,13 +21,13 @@ LASTING_S3 = re.compile(
 
 
 class LastingError(OSError):
-    """A read that failed and will fail again."""
+    """A read that failed, was tried again as often as makes sense, and is not to be tried once more."""
 
 
 def retry(call: Callable[[], ResultT], attempts: int = ATTEMPTS) -> ResultT:
     """The result of `call`. What fails for a passing reason is called again after a wait, honouring Retry-After.
 
-    Raises what `call` raised: at once when it will not pass, otherwise after `attempts`, then always as an OSError.
+    Raises what `call` raised when that will not pass, and LastingError after `attempts`.
     """
     for attempt in range(1, attempts + 1):
         try:
@@ -36,14 +36,14 @@ def retry(call: Callable[[], ResultT], attempts: int = ATTEMPTS) -> ResultT:
             if not passing(e):
                 raise
             if attempt == attempts or (wait := wait_seconds(e, attempt)) > LONGEST_RETRY_AFTER:
-                raise as_os_error(e) from e
+                raise lasting(e) from e
         time.sleep(wait)
     raise AssertionError("unreachable")
 
 
 def passing(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
-    if isinstance(error, LastingError):
+    if isinstance(error, LastingError) or type(error).__name__ == "OfflineModeIsEnabled":
         return False
     status = _status(error)
     if status is not None:
@@ -63,8 +63,9 @@ def wait_seconds(error: BaseException, attempt: int) -> float:
     return min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.5, 1.0)
 
 
-def as_os_error(error: BaseException) -> OSError:
-    return error if isinstance(error, OSError) else OSError(f"{type(error).__name__}: {error}")
+def lasting(error: BaseException) -> LastingError:
+    text = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return LastingError(text or type(error).__name__)
 
 
 def _status(error: BaseException) -> int | None:

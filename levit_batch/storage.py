@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from levit_batch.errors import SourceError, UserError
+from levit_batch.hub import patient_hub
 from levit_batch.range_file import http_file, hub_file
 from levit_batch.retry import retry
 
@@ -128,13 +129,20 @@ def _bucket(url: str) -> fs.FileSystem:
 
 def _fsspec(kind: str, url: str) -> Place:
     if kind == "hf":
-        from huggingface_hub import HfFileSystem
-
-        filesystem = HfFileSystem(endpoint=os.environ.get("HF_ENDPOINT") or None)
+        filesystem = _hub(os.environ.get("HF_ENDPOINT"))
         return Place(fs.PyFileSystem(Hub(filesystem)), url.removeprefix("hf://").rstrip("/"), url.rstrip("/"))
     import fsspec
 
     return Place(fs.PyFileSystem(Ranged(fsspec.filesystem(kind))), url, url)
+
+
+@functools.lru_cache(8)
+def _hub(endpoint: str | None):
+    """One for all threads: each instance asks about every repository and folder once."""
+    from huggingface_hub import HfFileSystem
+
+    patient_hub()
+    return HfFileSystem(endpoint=endpoint or None)
 
 
 class Ranged(fs.FSSpecHandler):
@@ -157,7 +165,7 @@ class Hub(Ranged):
     """Repositories of the Hugging Face Hub."""
 
     def open_input_file(self, path):
-        return pa.PythonFile(hub_file(retry(lambda: self.fs.url(path))), mode="r")
+        return pa.PythonFile(hub_file(self.fs.url(path)), mode="r")
 
 
 def shown(url: str) -> str:

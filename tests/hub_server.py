@@ -83,6 +83,7 @@ class HubServer:
         monkeypatch.setattr(
             datasets.config, "HUB_DATASETS_URL", self.url + "/datasets/{repo_id}/resolve/{revision}/{path}"
         )
+        monkeypatch.setattr(datasets.config, "USE_PARQUET_EXPORT", False)  # another server, which is not here
         cache = cache or self.folder / ".cache"
         monkeypatch.setenv("HF_HOME", str(cache))
         monkeypatch.setenv("HF_HUB_CACHE", str(cache / "hub"))
@@ -128,6 +129,7 @@ class HubServer:
 class _Handler(BaseHTTPRequestHandler):
     hub: HubServer
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # head and body in one packet: two would wait for each other's acknowledgement
 
     def log_message(self, *_: object) -> None:
         pass

@@ -66,13 +66,19 @@ def column_of(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.Chun
     return pc.struct_field(table.column(first), rest)
 
 
-def standard_table(table: pa.Table | pa.RecordBatch, config: SourceConfig, like: pa.Schema | None = None) -> pa.Table:
+def standard_table(
+    table: pa.Table | pa.RecordBatch,
+    config: SourceConfig,
+    like: pa.Schema | None = None,
+    images: tuple[pa.Array, pa.Array] | None = None,
+) -> pa.Table:
     """The columns every stage after reading expects; rows stay where they are.
 
     like: the source's schema, whose types the target and the kept columns get.
+    images: bytes and errors, of a source whose images are no column of `table`.
     """
     like = like if like is not None else table.schema
-    data, errors = image_bytes(column_of(table, config.image_column), config)
+    data, errors = images or image_bytes(column_of(table, config.image_column), config)
     columns = {IMAGE_BYTES: data, READ_ERROR: errors}
     for output, name in _carried(config):
         columns[output] = column_of(table, name).cast(plain(find_type(like, name, "source")))

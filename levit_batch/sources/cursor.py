@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 
 from levit_batch.plan import Chunk
-from levit_batch.retry import ATTEMPTS, LONGEST_RETRY_AFTER, as_os_error, passing, wait_seconds
+from levit_batch.retry import ATTEMPTS, LONGEST_RETRY_AFTER, lasting, passing, wait_seconds
 
 RowsFrom = Callable[[Chunk, int], Iterator[pa.Table]]
 
@@ -39,7 +39,7 @@ class Cursor:
                 failures += 1
                 wait = wait_seconds(e, failures)
                 if not passing(e) or failures == ATTEMPTS or wait > LONGEST_RETRY_AFTER:
-                    raise (as_os_error(e) if passing(e) else e) from e
+                    raise (lasting(e) if passing(e) else e) from e
                 log.warning("%s: row %d: %s; trying again in %.1f s", chunk.shard, row, e, wait)
                 time.sleep(wait)
                 continue

@@ -16,6 +16,7 @@ from levit_batch.retry import LastingError, retry
 from levit_batch.storage import Place, place, scheme, shown
 
 GLOB = re.compile(r"[*?\[]")
+BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<choices>[^{}]*,[^{}]*))\}")
 THREADS = 16
 
 
@@ -36,9 +37,10 @@ class File:
 def find_files(paths: str | list[str], endings: tuple[str, ...]) -> list[File]:
     """Every file with one of `endings` at `paths`, sorted by name. Raises SourceError when there is none.
 
-    Names are relative to the folder, to the fixed part of a glob, or, of a list, to what its entries have in common.
+    `{000..123}` and `{a,b}` stand for several paths. Names are relative to the folder, to the fixed part of a glob, or,
+    where several places hold files of one name, to the folder that all places share.
     """
-    paths = [paths] if isinstance(paths, str) else list(paths)
+    paths = [one for path in ([paths] if isinstance(paths, str) else paths) for one in expand_braces(path)]
     with ThreadPoolExecutor(THREADS) as pool:
         lists = list(pool.map(lambda path: list(_find(path, endings)), paths))
     found: dict[str, File] = {}
@@ -49,6 +51,34 @@ def find_files(paths: str | list[str], endings: tuple[str, ...]) -> list[File]:
                 f"source.path: {shown(other.url)} and {shown(file.url)} would both be shard {file.name}; give one folder"
             )
     return [found[name] for name in sorted(found)]
+
+
+def expand_braces(path: str) -> list[str]:
+    """`x-{08..10}.{tar,tgz}` as the paths it stands for, in order; the width of the first number is kept."""
+    found = BRACES.search(path)
+    if not found:
+        return [path]
+    if found["first"] is not None:
+        first, last, width = int(found["first"]), int(found["last"]), len(found["first"])
+        step = 1 if last >= first else -1
+        choices = [str(i).zfill(width) for i in range(first, last + step, step)]
+    else:
+        choices = found["choices"].split(",")
+    return [path[: found.start()] + choice + rest for choice in choices for rest in expand_braces(path[found.end() :])]
+
+
+def identified(files: list[File]) -> Iterator[File]:
+    """The files with the stamps that `open_file` finds, which for an object store only an opened file tells."""
+
+    def identify(file: File) -> File:
+        if scheme(file.url) in ("", "file", "hf", "http", "https"):
+            return file
+        stream, opened = open_file(file.url)
+        stream.close()
+        return replace(opened, name=file.name)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(identify, files)
 
 
 def _named_apart(lists: list[list[File]]) -> Iterator[File]:
@@ -63,6 +93,8 @@ def _named_apart(lists: list[list[File]]) -> Iterator[File]:
 def _find(path: str, endings: tuple[str, ...]) -> Iterable[File]:
     folder, pattern = _split_glob(path)
     base = place(folder)
+    if scheme(folder) == "hf":
+        base.filesystem.handler.fs.invalidate_cache()
     try:
         info = retry(base.info)
         if info.type == fs.FileType.NotFound:

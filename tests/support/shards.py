@@ -18,6 +18,7 @@ from levit_batch.sources import Source, open_source
 from tests.support.images import CHINA, FLOWER, encode
 
 CLASSES = ["china", "flower"]
+FORMS = ("JPEG", "PNG", "WEBP")
 FEATURES = datasets.Features(
     {
         "image": datasets.Image(decode=False),
@@ -36,13 +37,13 @@ class Picture:
 
 
 @lru_cache(4)
-def pictures(count: int = 60, size: int = 160) -> tuple[Picture, ...]:
-    """Crops of two photographs, as JPEG, PNG and WebP in turns; the first half one class, the second the other."""
+def pictures(count: int = 60, size: int = 160, forms: tuple[str, ...] = FORMS) -> tuple[Picture, ...]:
+    """Crops of two photographs, in `forms` in turns; the first half one class, the second the other."""
     found = []
     for i in range(count):
         label = int(i >= count / 2)
         x, y = (i * 37) % (640 - size), (i * 53) % (427 - size)
-        form = ("JPEG", "PNG", "WEBP")[i % 3]
+        form = forms[i % len(forms)]
         data = encode((CHINA, FLOWER)[label].crop((x, y, x + size, y + size)), form)
         found.append(Picture(f"{i:04d}.{form.lower()}", data, label, f"picture {i}"))
     return tuple(found)

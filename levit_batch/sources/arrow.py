@@ -1,0 +1,136 @@
+"""Arrow IPC files (file and stream form) and folders of `Dataset.save_to_disk`; memory-mapped where they are local."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import pyarrow as pa
+
+from levit_batch.config import SourceConfig
+from levit_batch.errors import SourceError
+from levit_batch.plan import Chunk, Shard
+from levit_batch.retry import passing, retry
+from levit_batch.sources import READ_ROWS, Source
+from levit_batch.sources.arrow_file import ArrowFile
+from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns, standard_table
+from levit_batch.sources.damage import damage
+from levit_batch.sources.files import THREADS, File, find_files
+from levit_batch.storage import Place, place, shown
+
+ENDINGS = (".arrow", ".ipc", ".feather", ".arrows")
+
+
+def open_source(config: SourceConfig) -> "ArrowSource":
+    return ArrowSource(config)
+
+
+class ArrowSource(Source):
+    """Shards are files; record batches are the groups that chunks are cut at."""
+
+    driver_only = ("files",)
+
+    @cached_property
+    def files(self) -> list[File]:
+        if isinstance(self.config.path, str) and (saved := saved_dataset(self.config)):
+            return saved
+        if self.config.split:
+            raise SourceError(
+                f"source.split: {self.config.path} is no folder of DatasetDict.save_to_disk; leave it out"
+            )
+        return find_files(self.config.path, ENDINGS)
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        return self._opened(self.files[0]).schema
+
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def shards(self) -> Iterator[Shard]:
+        check_columns(self.schema(), self.config)
+        with ThreadPoolExecutor(THREADS) as pool:
+            yield from pool.map(self._shard, self.files)
+
+    def _shard(self, listed: File) -> Shard:
+        file = self._opened(listed)
+        try:
+            check_same(file.schema, self._schema, self.config)
+            groups = file.batch_sizes(count=bool(self.config.limit))
+        except SourceError as e:
+            raise SourceError(f"{shown(listed.url)}: {e}") from None
+        except (pa.ArrowException, OSError) as e:
+            raise SourceError(_unreadable(listed, e)) from None
+        rows = None if groups is None else sum(groups)
+        return Shard(listed.name, listed.url, file.version, rows, tuple(groups or ()))
+
+    def _opened(self, listed: File) -> ArrowFile:
+        try:
+            return ArrowFile(listed.url)
+        except (pa.ArrowException, OSError) as e:
+            raise SourceError(_unreadable(listed, e)) from None
+
+    def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
+        file = ArrowFile(chunk.url, chunk.version)
+        names = needed_columns(file.schema, self.config)
+        columns = list(dict.fromkeys(name if name in file.schema.names else name.split(".")[0] for name in names))
+        row = 0
+        for rows, batch in file.batches(columns):
+            for start in range(max(0, first - row), rows, READ_ROWS):
+                yield self._piece(batch, start, min(READ_ROWS, rows - start))
+            row += rows
+
+    def _piece(self, batch: pa.RecordBatch | str, start: int, rows: int) -> pa.Table:
+        """Some rows of a batch; error rows where the batch is damaged."""
+        if isinstance(batch, str):
+            return error_table(rows, batch, self.config, self._schema)
+        piece = batch.slice(start, rows)
+        try:
+            piece.validate(full=True)  # offsets out of range would end the process
+            return standard_table(piece, self.config, self._schema)
+        except pa.ArrowInvalid as e:
+            return error_table(rows, f"unreadable: record batch is damaged: {damage(e)}", self.config, self._schema)
+
+
+def saved_dataset(config: SourceConfig) -> list[File] | None:
+    """The data files of a `save_to_disk` folder (for a DatasetDict: of `source.split`), or None for any other folder."""
+    folder = place(str(config.path))
+    splits = _json(folder.join("dataset_dict.json"))
+    if splits is not None:
+        names = splits.get("splits", [])
+        split = config.split or (names[0] if len(names) == 1 else None)
+        if split not in names:
+            raise SourceError(f"source.split: {config.path} is a DatasetDict; choose of: {', '.join(names)}")
+        folder = folder.join(split)
+    state = _json(folder.join("state.json"))
+    if state is None:
+        return None
+    if state.get("_indices_data_files") or state.get("_indices_files"):
+        raise SourceError(f"source.path: {config.path} has a table of indices; save it anew after `flatten_indices()`")
+    return [_data_file(folder, entry["filename"]) for entry in state["_data_files"]]
+
+
+def _data_file(folder: Place, name: str) -> File:
+    at = folder.join(name)
+    try:
+        return find_files(at.url, ENDINGS)[0]
+    except SourceError:
+        raise SourceError(
+            f"{shown(at.url)}: state.json names this file, but it is not there; copy the whole folder"
+        ) from None
+
+
+def _json(at: Place) -> dict | None:
+    try:
+        return json.loads(retry(at.read_bytes))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        if isinstance(e, OSError) and (passing(e) or not at.local):
+            return None  # a glob, say, or a single file taken for a folder
+        raise SourceError(f"{shown(at.url)}: cannot be read: {e}") from None
+
+
+def _unreadable(file: File, error: Exception) -> str:
+    said = "it is empty" if not file.size else str(error).splitlines()[0]
+    return f"{shown(file.url)}: not a readable Arrow file: {said}; repair it, or leave it out of source.path"

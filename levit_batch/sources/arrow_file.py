@@ -1,0 +1,71 @@
+"""One Arrow IPC file of either form, read by record batches without loading what is not asked for."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from levit_batch.sources.damage import damage
+from levit_batch.sources.files import open_file
+from levit_batch.storage import place, scheme
+
+MAGIC = b"ARROW1"
+
+
+class ArrowFile:
+    """Opened for reading by batches; local files are memory-mapped.
+
+    Raises OSError when it cannot be read now, ArrowInvalid when it is no Arrow file.
+    """
+
+    def __init__(self, url: str, version: str | None = None):
+        self._stream, file = open_file(url, version)
+        self.version = file.version
+        self.local = scheme(url) in ("", "file")
+        if self.local and file.size:
+            self._stream.close()
+            self._stream = pa.memory_map(place(url).path)
+        self.random = self._stream.read(len(MAGIC)) == MAGIC
+        self.schema = self._reader().schema
+
+    def _reader(
+        self, columns: list[str] | None = None
+    ) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
+        """A new reader from the start; of `columns` only, where given."""
+        wanted = [] if columns is None else [self.schema.get_field_index(name) for name in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=wanted or None)
+        self._stream.seek(0)
+        return (
+            pa.ipc.open_file(self._stream, options=options)
+            if self.random
+            else pa.ipc.open_stream(self._stream, options=options)
+        )
+
+    def batch_sizes(self, count: bool = False) -> list[int] | None:
+        """Rows of each batch; None where only reading the whole file could tell (`count`: then read it)."""
+        narrow = [field.name for field in self.schema if pa.types.is_primitive(field.type)][:1]
+        if not self.local and not count and not (self.random and narrow):
+            return None
+        reader = self._reader(narrow or None)
+        if self.random:
+            return [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
+        return [batch.num_rows for batch in reader]
+
+    def batches(self, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch | str]]:
+        """Rows and content of each batch; in place of a damaged one, its rows (1 where nobody knows) and the reason."""
+        reader = self._reader(columns)
+        sizes = self.batch_sizes() if self.random else None
+        i = 0
+        while sizes is None or i < len(sizes):
+            try:
+                batch = reader.get_batch(i) if self.random else reader.read_next_batch()
+            except StopIteration:
+                return
+            except (pa.ArrowException, OSError) as e:
+                if not (reason := damage(e)):
+                    raise
+                yield (sizes[i] if sizes else 1), f"unreadable: record batch {i} is damaged: {reason}"
+                if sizes is None:
+                    return
+            else:
+                yield batch.num_rows, batch
+            i += 1

@@ -1,0 +1,72 @@
+"""`metadata.csv`, `.jsonl` and `.parquet` beside images: columns for the files that their `file_name` names."""
+
+import io
+import posixpath
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from levit_batch.errors import SourceError
+from levit_batch.retry import retry
+from levit_batch.sources.casts import plain
+from levit_batch.storage import Place
+
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+FILE_NAME = "file_name"  # here and below: a path from the root
+
+
+def read_metadata(root: Place, names: list[str], image_column: str) -> pa.Table:
+    """The rows of all metadata files in order, `file_name` first, as a path from `root`.
+
+    A row's own `file_name` (for the column X of several images: `X_file_name`) starts at the folder of its metadata file.
+    Raises SourceError for a file that cannot be parsed, and when the files do not have the same columns.
+    """
+    tables = [_read_one(root.join(name), name, image_column) for name in names]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as e:
+        raise SourceError(f"source.path: {', '.join(names[:3])} do not have the same columns: {e}") from None
+
+
+def _read_one(at: Place, name: str, image_column: str) -> pa.Table:
+    try:
+        table = _parse(retry(at.read_bytes), name)
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as e:
+        raise SourceError(f"{at.url}: cannot be read: {e}") from None
+    column = next((c for c in _columns(image_column) if c in table.schema.names), None)
+    if column is None:
+        said = ", ".join(table.schema.names)
+        raise SourceError(f"{at.url}: there is no column {' or '.join(_columns(image_column))}; columns here: {said}")
+    if not pa.types.is_string(table.schema.field(column).type) and not pa.types.is_large_string(
+        table.schema.field(column).type
+    ):
+        raise SourceError(f"{at.url}: {column} is {table.schema.field(column).type}; it must hold names of files")
+    folder = posixpath.dirname(name)
+    paths = table[column].cast(pa.large_string())
+    if folder:
+        text = pa.large_string()
+        paths = pc.binary_join_element_wise(pa.scalar(folder, text), paths, pa.scalar("/", text))
+    rest = [c for c in table.schema.names if c not in (column, FILE_NAME)]
+    columns = {FILE_NAME: paths} | {c: table[c].cast(plain(table.schema.field(c).type)) for c in rest}
+    return pa.table(columns)
+
+
+def _columns(image_column: str) -> list[str]:
+    own = f"{image_column}_file_name"
+    return [FILE_NAME, own] if image_column == "image" else [own]
+
+
+def _parse(data: bytes, name: str) -> pa.Table:
+    if name.endswith(".parquet"):
+        return pq.read_table(io.BytesIO(data))
+    if name.endswith(".csv"):
+        return pyarrow.csv.read_csv(io.BytesIO(data), parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
+    return pyarrow.json.read_json(io.BytesIO(data), parse_options=pyarrow.json.ParseOptions(newlines_in_values=False))
+
+
+def leaves(path: str) -> bool:
+    """Whether a name in a metadata file is anything but a plain path below the folder."""
+    return "://" in path or path.startswith("/") or ".." in path.split("/") or "//" in path

@@ -1,0 +1,140 @@
+"""A tree of image files, local or on an object store. `label` is the folder's name; or a metadata file has the columns."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from levit_batch.config import SourceConfig
+from levit_batch.errors import SourceError
+from levit_batch.plan import Chunk, Shard, version_of
+from levit_batch.sources import READ_ROWS, Source
+from levit_batch.sources.columns import check_columns, standard_table
+from levit_batch.sources.folder_metadata import FILE_NAME, METADATA_NAMES, leaves, read_metadata
+from levit_batch.sources.listing import list_tree
+from levit_batch.sources.lookup import Found, read_below
+from levit_batch.sources.runs import cut_runs
+from levit_batch.storage import Place, place, shown
+
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k",
+    ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".tga", ".ico", ".avif",
+)  # fmt: skip
+REMOTE_READS = 16  # at a time, in one replica
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+PACKED = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+def open_source(config: SourceConfig) -> "ImageFolder":
+    if not isinstance(config.path, str):
+        raise SourceError("source.path: an imagefolder source has one folder, not a list")
+    path = config.path.rstrip("/") + (f"/{config.split}" if config.split else "")
+    return ImageFolder(config, place(path))
+
+
+class ImageFolder(Source):
+    """Rows are files (sorted folder by folder), or the rows of the metadata files where there are any.
+
+    Columns: the image, `file_name` from the root, and `label` (the name of the file's folder) or the metadata's columns.
+    Shards are runs of rows (see `runs`); each shard's rows are kept packed, so that a replica need not list anything.
+    """
+
+    driver_only = ("rows",)
+
+    def __init__(self, config: SourceConfig, root: Place):
+        super().__init__(config)
+        self.folder = root
+        self._packed: dict[str, bytes] = {}
+
+    def listing(self) -> pa.Table:
+        """The files: name, size, stamp. Raises SourceError when the folder cannot be listed."""
+        try:
+            return list_tree(self.folder, IMAGE_ENDINGS, METADATA_NAMES)
+        except (FileNotFoundError, NotADirectoryError):
+            raise SourceError(f"source.path: there is no folder {shown(self.folder.url)}") from None
+        except OSError as e:
+            raise SourceError(f"source.path: {shown(self.folder.url)} cannot be listed: {e}") from None
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """Every row without its image: `file_name`, the columns, and what identifies the file's content."""
+        files = self.listing()
+        is_metadata = pc.is_in(
+            pc.replace_substring_regex(files["name"], "^.*/", ""), pa.array(METADATA_NAMES, pa.large_string())
+        )
+        metadata = files.filter(is_metadata)["name"].to_pylist()
+        files = files.filter(pc.invert(is_metadata)).rename_columns([FILE_NAME, "__size", "__stamp"])
+        if metadata:
+            return _join(read_metadata(self.folder, metadata, self.config.image_column), files)
+        if not files.num_rows:
+            raise SourceError(
+                f"source.path: no images below {shown(self.folder.url)}; image files end with .jpg, .png, ..."
+            )
+        return files.append_column("label", _folder_names(files[FILE_NAME]))
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        fields = [field for field in self.rows.schema if not field.name.startswith("__")]
+        return pa.schema([pa.field(self.config.image_column, IMAGE), *fields])
+
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def shards(self) -> Iterator[Shard]:
+        check_columns(self.schema(), self.config)
+        keys = (key or "" for piece in self.rows[FILE_NAME].chunks for key in piece.to_pylist())
+        for name, start, stop in cut_runs(keys):
+            part = self.rows.slice(start, stop - start)
+            yield Shard(name, name, version_of(*(column.to_pylist() for column in part.columns)), part.num_rows)
+            if name not in self._packed:
+                self._packed[name] = _pack(part.select([n for n in part.schema.names if not n.startswith("__")]))
+
+    def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
+        if chunk.shard not in self._packed:
+            list(self.shards())
+        rows = pa.ipc.open_stream(self._packed[chunk.shard]).read_all()
+        with ThreadPoolExecutor(1 if self.folder.local else REMOTE_READS) as pool:
+            for start in range(first, rows.num_rows, READ_ROWS):
+                part = rows.slice(start, READ_ROWS)
+                names = part[FILE_NAME].to_pylist()
+                found = list(map(self._read, names) if self.folder.local else pool.map(self._read, names))
+                data = pa.array([image for image, _ in found], pa.large_binary())
+                errors = pa.array([error for _, error in found], pa.string())
+                yield standard_table(self._with_image(part, names), self.config, self._schema, (data, errors))
+
+    def _read(self, name: str | None) -> Found:
+        if not name:
+            return None, "null: no file name"
+        if leaves(name):
+            return None, f"forbidden: {shown(name)} leaves the folder of its metadata file"
+        return read_below(name, self.folder)
+
+    def _with_image(self, part: pa.Table, names: list[str | None]) -> pa.Table:
+        """`image.path` can be kept; the bytes are no column, as they are not wanted twice."""
+        image = pa.StructArray.from_arrays(
+            [pa.nulls(len(names), pa.binary()), pa.array(names, pa.string())], fields=list(IMAGE)
+        )
+        return part.append_column(self.config.image_column, image)
+
+
+def _folder_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The name of the folder that each file is in; null for a file in the root."""
+    folders = pc.replace_substring_regex(names, r"^(?:.*/)?([^/]*)/[^/]*$", r"\1")
+    return pc.if_else(pc.match_substring(names, "/"), folders, None).cast(pa.string())
+
+
+def _join(metadata: pa.Table, files: pa.Table) -> pa.Table:
+    """The rows of the metadata, in their order, with the size and stamp of their files (null: there is no such file)."""
+    at = pc.index_in(metadata[FILE_NAME], files[FILE_NAME].combine_chunks())
+    for name in ("__size", "__stamp"):
+        metadata = metadata.append_column(name, files[name].take(at))
+    return metadata
+
+
+def _pack(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema, options=PACKED) as writer:
+        writer.write_table(rows.combine_chunks())
+    return sink.getvalue().to_pybytes()

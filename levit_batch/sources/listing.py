@@ -1,0 +1,92 @@
+"""A tree of files as a table of names, sizes and stamps: compact enough for millions of files."""
+
+import os
+import stat
+from collections.abc import Iterator
+
+import pyarrow as pa
+from pyarrow import fs
+
+from levit_batch.errors import SourceError
+from levit_batch.retry import retry
+from levit_batch.storage import Place, scheme, shown
+
+LISTING = pa.schema([("name", pa.large_string()), ("size", pa.int64()), ("stamp", pa.large_string())])
+BATCH = 10_000
+
+Entry = tuple[str, int, str]  # name below the root, bytes, what changes when the content does
+
+
+def list_tree(root: Place, endings: tuple[str, ...], names: tuple[str, ...]) -> pa.Table:
+    """Every file below `root` that ends with one of `endings` or is called one of `names`; folder by folder, sorted.
+
+    Files and folders that start with a dot are left out, and symbolic links to folders are not followed.
+    """
+    entries = _local(root.path, "") if root.local else _remote(root)
+    wanted = (e for e in entries if e[0].lower().endswith(endings) or e[0].rpartition("/")[2] in names)
+    return listing_table(wanted)
+
+
+def listing_table(entries: Iterator[Entry]) -> pa.Table:
+    batches, part = [], []
+    for entry in entries:
+        part.append(entry)
+        if len(part) == BATCH:
+            batches.append(_batch(part))
+            part = []
+    return pa.Table.from_batches([*batches, _batch(part)], LISTING)
+
+
+def _batch(entries: list[Entry]) -> pa.RecordBatch:
+    columns = list(zip(*entries, strict=True)) or [[], [], []]
+    return pa.record_batch([pa.array(c, t) for c, t in zip(columns, LISTING.types, strict=True)], schema=LISTING)
+
+
+def _local(folder: str, prefix: str) -> Iterator[Entry]:
+    """One folder's names at a time: no more is held than the largest folder."""
+    for name in sorted(os.listdir(folder)):
+        if name.startswith("."):
+            continue
+        path = os.path.join(folder, name)
+        try:
+            facts = os.stat(path)
+        except OSError:  # a dangling link, or gone meanwhile: reading it says so
+            facts = os.lstat(path) if os.path.lexists(path) else None
+        if facts is None:
+            continue
+        if not stat.S_ISDIR(facts.st_mode):
+            yield prefix + name, facts.st_size, str(facts.st_mtime_ns)
+        elif not os.path.islink(path):
+            yield from _local(path, f"{prefix}{name}/")
+
+
+def _remote(root: Place) -> Iterator[Entry]:
+    if scheme(root.url) in ("http", "https"):
+        raise SourceError(
+            f"source.path: {shown(root.url)}: a web server cannot be listed; use a store, or a list in Parquet"
+        )
+    if scheme(root.url) == "hf":
+        yield from _hub(root)
+        return
+    found = [
+        (info.path[len(root.path) :].lstrip("/"), info.size, str(info.mtime_ns))
+        for info in retry(root.list)
+        if info.type == fs.FileType.File
+    ]
+    yield from _visible(found)
+
+
+def _hub(root: Place) -> Iterator[Entry]:
+    files = root.filesystem.handler.fs.find(root.path, detail=True)
+    yield from _visible([(path[len(root.path) :].lstrip("/"), *hub_facts(facts)) for path, facts in files.items()])
+
+
+def hub_facts(facts: dict) -> tuple[int, str]:
+    """Size and hash of a file of the Hub, from its entry in a listing."""
+    lfs = facts.get("lfs")
+    return facts["size"], str(lfs.sha256 if lfs else facts.get("blob_id"))
+
+
+def _visible(found: list[Entry]) -> Iterator[Entry]:
+    found.sort(key=lambda entry: entry[0].split("/"))
+    return (entry for entry in found if not any(part.startswith(".") for part in entry[0].split("/")))

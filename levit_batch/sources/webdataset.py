@@ -1,0 +1,193 @@
+"""Tar shards in the WebDataset form: members that share a key are one row. Local, s3://, gs://, hf://, http(s)://.
+
+Columns: `image` (any image member), `__key__`, and every companion under its ending: `cls` (a number), `txt` (text), `json`
+(its values under `json.NAME`), anything else as bytes.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from levit_batch.config import SourceConfig
+from levit_batch.errors import SourceError
+from levit_batch.plan import Chunk, Shard
+from levit_batch.sources import READ_ROWS, Source
+from levit_batch.sources.columns import check_columns, error_table, standard_table
+from levit_batch.sources.files import File, find_files, identified, open_file
+from levit_batch.sources.imagefolder import IMAGE, IMAGE_ENDINGS
+from levit_batch.sources.tar_samples import Sample, samples
+from levit_batch.storage import scheme, shown
+
+ENDINGS = (".tar", ".tar.gz", ".tgz")
+KEY = "__key__"
+LOOK_AT = 16  # samples of the first shard that tell the columns
+NUMBERS = ("cls", "cls2", "class", "count", "index", "inx", "id")
+TEXTS = ("txt", "text", "caption", "transcript")
+REMOTE_PIECE = 8 << 20
+
+
+def open_source(config: SourceConfig) -> "WebDataset":
+    return WebDataset(config)
+
+
+class WebDataset(Source):
+    """Shards are tars. How many rows one has is known when it has been read, so a shard is one chunk."""
+
+    driver_only = ("files",)
+
+    @cached_property
+    def files(self) -> list[File]:
+        paths = [self.config.path] if isinstance(self.config.path, str) else self.config.path
+        return find_files([part for path in paths for part in path.split("::")], ENDINGS)
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        found = list(islice(self._samples(self.files[0].url, None, lambda name: True), LOOK_AT))
+        if not found or found[0].error:
+            said = found[0].error if found else "it holds no samples"
+            raise SourceError(f"{shown(self.files[0].url)}: not a WebDataset tar: {said}")
+        names = list(dict.fromkeys(name for sample in found for name in sample.fields))
+        fields = [pa.field(name, _type(name, [s.fields[name] for s in found if s.fields.get(name)])) for name in names]
+        own = [pa.field(self.config.image_column, IMAGE)] if self.config.image_column not in names else []
+        if own and self.config.image_column != "image" and ";" not in self.config.image_column:
+            own = []  # a member that is not there: `check_columns` says so, with what there is
+        return pa.schema([*own, pa.field(KEY, pa.string()), *fields])
+
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def shards(self) -> Iterator[Shard]:
+        for file in self.files:
+            if not file.size:
+                raise SourceError(f"{shown(file.url)}: an empty file, not a tar; leave it out of source.path")
+        check_columns(self.schema(), self.config)
+        left = self.config.limit
+        for file in identified(self.files):
+            rows = None if left is None else self._count(file, left)
+            yield Shard(file.name, file.url, file.version, rows)
+            left = None if left is None else left - (rows or 0)
+            if left == 0:
+                return
+
+    def _count(self, file: File, most: int) -> int:
+        """Rows, as far as a limit needs to know: headers are walked, contents are not read."""
+        return sum(1 for _ in islice(self._samples(file.url, None, lambda name: False), most))
+
+    def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
+        part: list[Sample] = []
+        for i, sample in enumerate(self._samples(chunk.url, chunk.version, self._wanted)):
+            if sample.error:
+                yield from self._tables(part)
+                part = []
+                if i >= first:
+                    yield error_table(1, sample.error, self.config, self._schema)
+            elif i >= first:
+                part.append(sample)
+            if len(part) == READ_ROWS:
+                yield from self._tables(part)
+                part = []
+        yield from self._tables(part)
+
+    def _samples(self, url: str, version: str | None, wanted) -> Iterator[Sample]:
+        stream, _ = open_file(url, version)
+        piece = REMOTE_PIECE if scheme(url) not in ("", "file") else io.DEFAULT_BUFFER_SIZE
+        with stream, io.BufferedReader(stream, piece) as buffered:
+            yield from samples(buffered, wanted)
+
+    def _wanted(self, name: str) -> bool:
+        return name in self._needed or self._is_image(name)
+
+    @cached_property
+    def _needed(self) -> set[str]:
+        columns = [*self.config.keep_columns, self.config.target_column or ""]
+        return {field for column in columns for field in (column, column.split(".")[0])}
+
+    def _is_image(self, name: str) -> bool:
+        column = self.config.image_column
+        if column == "image":
+            return f".{name}" in IMAGE_ENDINGS or name == column
+        return name in column.lower().split(";")
+
+    def _tables(self, part: list[Sample]) -> Iterator[pa.Table]:
+        """The samples as one table; a field that a sample does not have is null."""
+        if not part:
+            return
+        images, errors, paths = zip(*(self._image(sample) for sample in part), strict=True)
+        columns: dict[str, pa.Array] = {}
+        for field in self._schema:
+            if field.name == KEY:
+                columns[KEY] = pa.array([sample.key for sample in part], pa.string())
+            elif field.name in self._needed and field.type != IMAGE:
+                columns[field.name] = _values([s.fields.get(field.name) for s in part], field)
+        image = [{"bytes": None, "path": path} for path in paths]
+        columns.setdefault(self.config.image_column, pa.array(image, IMAGE))
+        found = pa.array(images, pa.large_binary()), pa.array(errors, pa.string())
+        yield standard_table(pa.table(columns), self.config, self._schema, found)
+
+    def _image(self, sample: Sample) -> tuple[bytes | None, str | None, str]:
+        """Bytes, or why there are none, and the member's name."""
+        name = next((name for name in sample.fields if self._is_image(name)), None)
+        if name is None:
+            return None, f"missing: sample {sample.key} has no image member", sample.key
+        data = sample.fields[name]
+        return data, None if data is not None else f"unreadable: {sample.names[name]} is too large", sample.names[name]
+
+
+def _type(name: str, contents: list[bytes]) -> pa.DataType:
+    ending = name.rsplit(".", 1)[-1]
+    if f".{ending}" in IMAGE_ENDINGS:
+        return IMAGE
+    if ending in NUMBERS:
+        return pa.int64()
+    if ending in TEXTS:
+        return pa.string()
+    if ending != "json":
+        return pa.large_binary()
+    values = [value for value in map(_json, contents) if value is not None]
+    try:
+        kind = pa.infer_type(values)
+    except pa.ArrowException:
+        return pa.string()  # values of several types under one name: kept as text
+    return kind if pa.types.is_struct(kind) and kind.num_fields else pa.string()
+
+
+def _values(contents: list[bytes | None], field: pa.Field) -> pa.Array:
+    """Contents of one field in a column; what cannot be read as the column's type is null."""
+    if pa.types.is_large_binary(field.type):
+        return pa.array(contents, field.type)
+    texts = [None if data is None else data.decode("utf-8", "replace") for data in contents]
+    if pa.types.is_string(field.type):
+        return pa.array(texts, field.type)
+    if pa.types.is_integer(field.type):
+        return pa.array([_whole(text) for text in texts], field.type)
+    values = [None if data is None else _json(data) for data in contents]
+    try:
+        return pa.array(values, field.type)
+    except (pa.ArrowException, TypeError):
+        return pa.concat_arrays([_one(value, field.type) for value in values])
+
+
+def _one(value: Any, kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array([value], kind)
+    except (pa.ArrowException, TypeError):
+        return pa.nulls(1, kind)
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
