@@ -129,6 +129,9 @@ class DriftConfig(Section):
     score_ks: Fraction = Field(0.15, description="Kolmogorov-Smirnov statistic of the scores.")
     embedding_cosine: Annotated[float, Field(gt=0)] = Field(0.1, description="1 - cosine of the mean embeddings.")
     error_rate: Fraction = Field(0.02, description="Rise of the share of error rows.")
+    head_divergence: Fraction = Field(
+        0.05, description="Rise of the heads' mean divergence, in bits (predict.per_head)."
+    )
     min_rows: PositiveInt = Field(200, description="Runs with fewer new rows are not judged.")
     history: PositiveInt = Field(14, description="How many earlier runs make the reference.")
 
