@@ -44,11 +44,17 @@ def job_of(output: Output) -> dict[str, Any]:
     return job
 
 
+def run_names(output: Output) -> list[str]:
+    """The names (UTC times) of all runs, oldest first."""
+    found = output.place.join("runs").list(recursive=False)
+    return sorted(info.base_name.removesuffix(".json") for info in found if info.base_name.endswith(".json"))
+
+
 def runs_of(output: Output, last: int | None = None) -> list[dict[str, Any]]:
-    """The records of all runs (or the `last` ones), oldest first; each with its file's name as `name`."""
-    names = sorted(i.base_name for i in output.place.join("runs").list(False) if i.base_name.endswith(".json"))
+    """The records of all runs (or the `last` ones), oldest first; each with its name as `name`."""
+    names = run_names(output)
     names = names if last is None else names[-last:]
-    return [{"name": name.removesuffix(".json"), **(output.read_json(f"runs/{name}") or {})} for name in names]
+    return [{"name": name, **(output.read_json(f"runs/{name}.json") or {})} for name in names]
 
 
 def chunk_files(output: Output) -> list[ChunkFile]:

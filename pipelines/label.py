@@ -26,6 +26,7 @@ from levit_batch.redact import redact
 from levit_batch.resume import Progress
 from levit_batch.write import read_record
 from pipelines.cluster import ray_session, size_of, uses_gpu
+from pipelines.drift import drift_of
 from pipelines.pages import write_pages
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import Display
@@ -243,6 +244,7 @@ def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
     metrics = measure(prepared.output)
     prepared.output.write_json("metrics.json", metrics)
     state = "done with errors" if run.errors else "done" if progress.pending else "nothing new"
-    record = run.write(state)
+    drift = drift_of(prepared.output, run.name, run.stats(), prepared.config.drift)
+    record = run.write(state, drift=drift)
     write_pages(prepared, metrics)
     return RunResult(0, record, metrics)

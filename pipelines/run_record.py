@@ -57,6 +57,10 @@ class RunRecord:
         if len(self._stats) >= STATS_BATCH:
             self._stats = [add_stats(self._stats)]
 
+    def stats(self) -> dict[str, Any]:
+        """Sums over the rows of this run."""
+        return add_stats(self._stats)
+
     def forget_failures(self, chunks: Iterable[Chunk]) -> None:
         """These chunks are tried once more."""
         for chunk in chunks:
@@ -112,7 +116,7 @@ class RunRecord:
                 "vanished": named(progress.vanished),
             },
             "failed": [{"chunk": chunk, "reason": reason} for chunk, reason in list(self.failed.items())[:NAMES]],
-            "stats": add_stats(self._stats),
+            "stats": self.stats(),
             "drift": None,
             "dataset_revision": self.prepared.source.revision,
             "host": os.uname().nodename,

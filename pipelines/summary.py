@@ -21,6 +21,8 @@ def summary(config: JobConfig, result: Any) -> str:
         )
     if record["shards"]["vanished"]["count"]:
         lines.append(f"{record['shards']['vanished']['count']:,} shards are gone from the source; their rows are kept")
+    if (record.get("drift") or {}).get("verdict") == "drift":
+        lines.append(f"drift against {record['drift']['reference']['runs']} earlier runs: {record['drift']['why']}")
     if result.exit_code == 3:
         lines.append(f"more than output.max_error_rate={config.output.max_error_rate:g} of the rows have an error")
     lines.append(f"table: {out}/data   page: {out}/report.html")

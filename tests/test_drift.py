@@ -8,9 +8,11 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, ks_2samp
 
-from levit_batch.config import DriftConfig
+from levit_batch.config import DriftConfig, OutputConfig
 from levit_batch.drift import _cells, _chi_square, compare, label_js, label_psi, score_ks
+from levit_batch.output import Output
 from levit_batch.stats import SCORE_BINS, add_stats, chunk_stats
+from pipelines.drift import drift_of
 
 CONFIG = DriftConfig()
 WIDTH = 32
@@ -146,3 +148,17 @@ def test_a_night_of_errors_only_and_outputs_without_embeddings():
     bare = [camera.night(300, seed) | {"embedding": None, "norm": None, "divergence": None} for seed in (1, 2)]
     names = [check["name"] for check in compare(bare[0], bare[1:], CONFIG)["checks"]]
     assert names == ["label_psi", "label_js", "score_ks", "error_rate"]
+
+
+def test_a_run_is_held_against_the_runs_before_it(tmp_path):
+    output, camera = Output(OutputConfig(path=str(tmp_path))), Camera(10)
+    assert drift_of(output, "20261101T020000.00Z", camera.night(500, 0), CONFIG)["verdict"] == "no history"
+    for night in range(1, 6):
+        record = {"rows": 500, "stats": camera.night(500, night)} if night != 3 else {"rows": 0, "stats": add_stats([])}
+        output.write_json(f"runs/2026110{night}T020000.00Z.json", record)
+    found = drift_of(output, "20261106T020000.00Z", camera.night(500, 9), CONFIG)
+    assert found["verdict"] == "ok" and found["reference"] == {"runs": 4, "rows": 2000}
+    assert drift_of(output, "20261103T020000.00Z", camera.night(500, 9), CONFIG)["reference"]["runs"] == 2
+    shifted = drift_of(output, "20261106T020000.00Z", camera.night(500, 9, score=(3, 3)), CONFIG)
+    assert shifted["breaches"] == ["score_ks"]
+    assert drift_of(output, "20261106T020000.00Z", add_stats([]), CONFIG) is None
