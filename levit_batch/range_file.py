@@ -4,9 +4,11 @@ import io
 from collections.abc import Callable
 
 from levit_batch.hub import patient_hub
-from levit_batch.retry import ATTEMPTS, retry
+from levit_batch.retry import ATTEMPTS, LastingError, retry
 
 Fetch = Callable[[int, int], bytes]
+
+NO_RANGES = "the server does not answer range requests, or does not say how long the file is"
 
 
 class RangeFile(io.RawIOBase):
@@ -71,10 +73,13 @@ def http_file(filesystem, url: str) -> RangeFile:
     """A file of a web server that answers range requests."""
     file = retry(lambda: filesystem.open(url, "rb", cache_type="none"))
     if not file.size or not file.seekable():
-        raise OSError("the server does not say how long the file is, or does not answer range requests")
+        raise LastingError(NO_RANGES)
 
     def fetch(start: int, stop: int) -> bytes:
         file.seek(start)
-        return file.read(stop - start)
+        try:
+            return file.read(stop - start)
+        except ValueError:
+            raise LastingError(NO_RANGES) from None
 
     return RangeFile(fetch, file.size)
