@@ -1,0 +1,216 @@
+"""The image column of every type, and what its paths and URLs may name."""
+
+import socket
+import threading
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pyarrow as pa
+import pytest
+
+import levit_batch.retry
+from levit_batch.config import SourceConfig
+from levit_batch.errors import SourceError
+from levit_batch.sources import web
+from levit_batch.sources.images import check_image_type, image_bytes
+from levit_batch.sources.web import fetch_url
+from tests.support.shards import pictures
+
+IMAGE = pictures()[0].data
+
+
+def looked_up(values, kind, **options):
+    config = SourceConfig(path="x", **options)
+    data, errors = image_bytes(pa.array(values, kind), config)
+    assert data.type == pa.large_binary()
+    return data.to_pylist(), errors.to_pylist()
+
+
+def kinds(errors):
+    return [error and error.split(":")[0] for error in errors]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_bytes(kind):
+    data, errors = looked_up([IMAGE, b"", None], kind)
+    assert data == [IMAGE, b"", None] and kinds(errors) == [None, None, "null"]
+
+
+def test_structs():
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": IMAGE, "path": "a"}, None, {"bytes": None, "path": None}, {"bytes": None, "path": "b"}]
+    data, errors = looked_up(rows, kind)
+    assert data == [IMAGE, None, None, None] and kinds(errors) == [None, "null", "null", "missing"]
+    assert looked_up([{"bytes": IMAGE}], pa.struct([("bytes", pa.binary())]))[0] == [IMAGE]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.binary()), pa.struct([("path", pa.string())]), pa.float32()])
+def test_other_types_are_refused(kind):
+    with pytest.raises(SourceError, match="source.image_column: image is"):
+        check_image_type(kind, SourceConfig(path="x"))
+
+
+def test_paths_never_leave_the_root(tmp_path):
+    root = tmp_path / "root"
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "in.jpg").write_bytes(IMAGE)
+    (tmp_path / "out.jpg").write_bytes(IMAGE)
+    (tmp_path / "root2").mkdir()
+    (tmp_path / "root2" / "out.jpg").write_bytes(IMAGE)
+    (root / "link.jpg").symlink_to(tmp_path / "out.jpg")
+    (root / "folder").symlink_to(tmp_path)
+    (root / "good.jpg").symlink_to(root / "a" / "in.jpg")
+    inside = ["a/in.jpg", "a/../a/in.jpg", str(root / "a" / "in.jpg"), "good.jpg"]
+    outside = ["../out.jpg", str(tmp_path / "out.jpg"), "link.jpg", "folder/out.jpg", "../root2/out.jpg", "/etc/passwd"]
+    other = ["file:///etc/passwd", "s3://bucket/x", "a", "gone.jpg", "a/in.jpg/x", "nul\0", "", None]
+    data, errors = looked_up([*inside, *outside, *other], pa.string(), root=str(root))
+    assert data[:4] == [IMAGE] * 4
+    said = ["forbidden"] * 8 + ["missing"] * 3 + ["unreadable", "null", "null"]
+    assert kinds(errors) == [None] * 4 + said and data[4:] == [None] * 14
+
+
+def test_paths_without_a_root():
+    assert "source.root is not set" in looked_up(["a.jpg"], pa.large_string())[1][0]
+
+
+class Pages(BaseHTTPRequestHandler):
+    """/image, /moved (to a URL in the query), /drip, /big, /flaky, /gone, /short."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        page, _, query = self.path[1:].partition("?")
+        self.server.seen.append((page, self.headers["Host"]))
+        if page == "moved":
+            return self.answer(302, b"", {"Location": query})
+        if page == "flaky" and len(self.server.seen) % 2:
+            return self.answer(503, b"later", {"Retry-After": "0"})
+        if page == "short":
+            return self.answer(200, IMAGE[:100], length=len(IMAGE))
+        if page == "drip":
+            return self.drip()
+        if page == "big":
+            return self.answer(200, bytes(2_000_000))
+        return (
+            self.answer(200, IMAGE)
+            if page in ("image", "flaky")
+            else self.answer(404 if page == "gone" else 403, b"no")
+        )
+
+    def answer(self, status, body, headers=None, length=None):
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(length or len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def drip(self):
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(100):
+            time.sleep(0.05)
+            try:
+                self.wfile.write(b"x")
+            except OSError:
+                return
+
+
+@pytest.fixture
+def pages(monkeypatch):
+    monkeypatch.setattr(levit_batch.retry, "FIRST_WAIT", 0.01)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        server.seen = []
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        yield server
+        server.shutdown()
+    web._pool.cache_clear()
+
+
+LISTED = partial(SourceConfig, path="x", allow_urls=True, url_hosts=["127.0.0.1"], url_timeout=2)
+
+
+def test_urls_only_when_allowed(pages):
+    data, errors = looked_up([f"{pages.url}/image"], pa.string())
+    assert data == [None] and "set source.allow_urls" in errors[0] and not pages.seen
+
+
+def test_listed_hosts(pages):
+    values = [f"{pages.url}/{page}" for page in ("image", "gone", "private", "flaky", f"moved?{pages.url}/image")]
+    data, errors = looked_up(values, pa.string(), allow_urls=True, url_hosts=["127.0.0.1"])
+    assert data == [IMAGE, None, None, IMAGE, IMAGE]
+    assert kinds(errors) == [None, "missing", "unreadable", None, None]
+    assert "HTTP 403" in errors[2]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433", "127.1"]
+)
+def test_private_addresses_are_never_asked(pages, host):
+    config = SourceConfig(path="x", allow_urls=True)
+    data, error = fetch_url(f"http://{host}:{pages.server_port}/image", config)
+    assert data is None and error.startswith("forbidden") and not pages.seen
+
+
+PRIVATE = """10.0.0.1 192.168.1.1 169.254.169.254 172.16.0.9 100.64.0.1 224.0.0.1 0.0.0.0
+fd00::1 fe80::1%eth0 64:ff9b::a00:1 2002:a00:1:: :: ::1 ::ffff:10.0.0.1"""
+
+
+@pytest.mark.parametrize("address", PRIVATE.split())
+def test_what_counts_as_private(address):
+    assert not web._public(address)
+    assert web._public("8.8.8.8") and web._public("2606:4700::1111")
+
+
+def test_names_that_resolve_to_private_addresses(pages, monkeypatch):
+    names = {"good.example": ["93.184.216.34", "127.0.0.1"], "cdn.example": ["127.0.0.1"]}
+    really = socket.getaddrinfo
+
+    def resolve(host, port, *others, **options):
+        if host not in names:
+            return really(host, port, *others, **options)
+        addresses = names[host]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(web.socket, "getaddrinfo", resolve)
+    url = f"http://good.example:{pages.server_port}/image"
+    assert "private address" in fetch_url(url, SourceConfig(path="x", allow_urls=True))[1]
+    url = f"http://cdn.example:{pages.server_port}/image"
+    assert "not in source.url_hosts" in fetch_url(url, LISTED())[1]
+    assert not pages.seen
+    assert fetch_url(url, LISTED(url_hosts=["*.example"])) == (IMAGE, None)
+    assert pages.seen == [("image", f"cdn.example:{pages.server_port}")]
+
+
+def test_redirects_are_checked_like_urls(pages):
+    here = pages.url.replace("127.0.0.1", "localhost")
+    for target in (f"{here}/image", "file:///etc/passwd", "ftp://127.0.0.1/x", "//localhost/x"):
+        _, error = fetch_url(f"{pages.url}/moved?{target}", LISTED())
+        assert error.startswith("forbidden"), error
+    assert all(page == "moved" for page, _ in pages.seen)
+    loop = f"{pages.url}/moved?/moved?x"
+    assert fetch_url(f"{pages.url}/moved?{loop}", LISTED())[1].startswith(("unreadable", "forbidden"))
+
+
+def test_size_time_and_breaks_are_limited(pages):
+    assert "url_max_bytes" in fetch_url(f"{pages.url}/big", LISTED(url_max_bytes=1_000_000))[1]
+    assert fetch_url(f"{pages.url}/big", LISTED())[0] == bytes(2_000_000)
+    assert "timed out" in fetch_url(f"{pages.url}/drip", LISTED(url_timeout=0.2))[1]
+    assert fetch_url(f"{pages.url}/short", LISTED())[1].startswith("unreadable")
+
+
+def test_errors_hide_signatures_and_passwords(pages):
+    _, error = fetch_url(f"{pages.url.replace('http://', 'http://me:pass@')}/gone?signature=secret", LISTED())
+    assert "secret" not in error and "pass" not in error and error.startswith("missing: http://127.0.0.1")
+
+
+def test_no_server_there():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert fetch_url(f"http://127.0.0.1:{port}/x", LISTED(url_timeout=0.3))[1].startswith("unreadable")
+    assert fetch_url("http://", LISTED())[1].startswith("forbidden")
+    assert fetch_url("http://127.0.0.1:99999999/x", LISTED())[1].startswith("unreadable")
