@@ -1,16 +1,14 @@
 """One replica's model: pixels in; embeddings, logits and what is written about them out."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from levit_batch.backends import Backend
 from levit_batch.config import PredictConfig
-
-# uint8 [B,H,W,3] -> embedding float32 [B,D], logits float32 [B,K]
-Backend = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass
@@ -32,19 +30,22 @@ class Answers:
 class Predictor:
     """Runs a backend over any number of images and answers what `predict` asks for.
 
-    heads: the folded class and distillation heads (`nn.Linear`), needed for `predict.per_head` only.
+    batch: images in one forward pass of the backend. heads: the folded class and distillation heads (`nn.Linear`),
+    needed for `predict.per_head` only.
     """
 
     def __init__(
-        self, backend: Backend, predict: PredictConfig, batch_size: int, heads: tuple[nn.Module, nn.Module] | None
+        self, backend: Backend, predict: PredictConfig, batch: int, heads: tuple[nn.Module, nn.Module] | None = None
     ):
-        self.backend, self.predict, self.batch_size, self.heads = backend, predict, batch_size, heads
+        self.backend, self.predict, self.batch, self.heads = backend, predict, batch, heads
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [N,H,W,3] -> embedding float32 [N,D], logits float32 [N,K], in micro-batches of `batch_size`."""
-        parts = [self.backend(pixels[i : i + self.batch_size]) for i in range(0, len(pixels), self.batch_size)]
-        embeddings, logits = zip(*parts, strict=True)
-        return np.concatenate(embeddings), np.concatenate(logits)
+    def __call__(self, arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Arrays uint8 [N,H,W,3] -> embedding float32 [sum N,D], logits float32 [sum N,K]; None for no image."""
+        parts = [self.backend(pixels) for pixels in whole_batches(arrays, self.batch)]
+        if not parts:
+            return None
+        embedding, logits = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+        return embedding, logits
 
     @torch.inference_mode()
     def answers(self, embedding: np.ndarray, logits: np.ndarray) -> Answers:
@@ -71,6 +72,27 @@ class Predictor:
             head_divergence=divergence,
             finite=finite,
         )
+
+
+def whole_batches(arrays: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
+    """The same images [N,...] in order, in arrays of a multiple of `batch`; only the last may hold another number.
+
+    A forward pass takes as long for a part of a batch as for a whole one, so what is over waits for the next array.
+    """
+    over: np.ndarray | None = None
+    for array in arrays:
+        if over is not None:
+            missing = batch - len(over)
+            over, array = np.concatenate([over, array[:missing]]), array[missing:]
+            if len(over) < batch:
+                continue
+            yield over
+        whole = len(array) - len(array) % batch
+        if whole:
+            yield array[:whole]
+        over = array[whole:] if whole < len(array) else None
+    if over is not None:
+        yield over
 
 
 def jensen_shannon(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

@@ -107,12 +107,10 @@ def execute(prepared: Prepared, chunks: list[Chunk], run: str, redo: bool) -> It
     import ray
     from ray.data import ActorPoolStrategy
 
-    from levit_batch.fold import fold
-
     set_context()
     size = size_of(prepared.config.compute, prepared.gpu, len(chunks))
     work = make_work(prepared, run, redo)
-    folded = ray.put(fold(prepared.checkpoint.model, prepared.config.model.heads, prepared.checkpoint.processor))
+    model = ray.put(prepared.runnable)
     groups = group(chunks, 1 if size.decode_cpus else size.replicas[1])
     dataset = ray.data.from_arrow(groups)
     if size.decode_cpus:
@@ -127,7 +125,7 @@ def execute(prepared: Prepared, chunks: list[Chunk], run: str, redo: bool) -> It
     least, most = size.replicas
     dataset = dataset.map_batches(
         Replica,
-        fn_constructor_args=(work, folded),
+        fn_constructor_args=(work, model),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -162,9 +160,6 @@ def make_work(prepared: Prepared, run: str, redo: bool) -> Work:
         targets=prepared.targets,
         fingerprint=prepared.job.fingerprint,
         run=run,
-        dtype=prepared.dtype,
-        digest=prepared.checkpoint.digest,
-        gpu=prepared.gpu,
         redo=redo,
     )
 

@@ -17,6 +17,7 @@ from levit_batch.sources.columns import find_type
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from levit_batch.backends.runnable import Runnable
     from levit_batch.checkpoint import Checkpoint
 
 
@@ -44,6 +45,18 @@ class Prepared:
         """`model.dtype` with auto resolved: float32 on a CPU, float16 on a GPU."""
         asked = self.config.model.dtype
         return asked if asked != "auto" else "float16" if self.gpu else "float32"
+
+    @cached_property
+    def runnable(self) -> "Runnable":
+        """The folded model as the replicas run it."""
+        from levit_batch.backends import make_target
+        from levit_batch.backends.runnable import make_runnable
+        from levit_batch.fold import fold
+
+        config, checkpoint = self.config, self.checkpoint
+        folded = fold(checkpoint.model, config.model.heads, checkpoint.processor)
+        target = make_target(config.model, self.gpu, self.dtype, config.compute.batch_size)
+        return make_runnable(folded, config.model, target)
 
     @cached_property
     def targets(self) -> Any:

@@ -9,7 +9,7 @@ import resource
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +17,16 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from levit_batch.allocator import keep_memory
 from levit_batch.attempts import ISOLATE_AFTER, Attempts
+from levit_batch.backends.runnable import Runnable
 from levit_batch.cells import cell_buffers
 from levit_batch.config import JobConfig
 from levit_batch.errors import LevitBatchError
 from levit_batch.isolate import IsolatedPreprocessor
 from levit_batch.output import Output
 from levit_batch.plan import Chunk, chunks_of_table
-from levit_batch.predict import Answers, Predictor
+from levit_batch.predict import Predictor
 from levit_batch.preprocess import Preprocessor
 from levit_batch.read_ahead import read_ahead
 from levit_batch.redact import redact
@@ -34,7 +36,6 @@ from levit_batch.sources import Source
 from levit_batch.stats import chunk_stats
 from levit_batch.write import read_record, write_chunk
 from pipelines.blocks import CHUNK, DECODED, pack, record_block, unpack
-from pipelines.predictor import make_predictor
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,6 @@ class Work:
     targets: Any
     fingerprint: str
     run: str
-    dtype: str
-    digest: str
-    gpu: bool
     redo: bool = False  # label chunks that exist, too
 
 
@@ -135,16 +133,19 @@ class Decoder:
 class Replica:
     """The model in one actor. Takes descriptors of chunks (it decodes itself) or chunks decoded by a `DecodeTask`."""
 
-    def __init__(self, work: Work, folded: "ray.ObjectRef"):
+    def __init__(self, work: Work, model: "ray.ObjectRef"):
+        keep_memory()
         self.work = work
         self.decoder = Decoder(work)
-        self.folded = folded
+        self.model = model
         self.idle_since = time.time()
 
     @functools.cached_property
     def predictor(self) -> Predictor:
         """Made with the first chunk, so that what is wrong with it is reported as that chunk's failure."""
-        return make_predictor(ray.get(self.folded), self.work)
+        model: Runnable = ray.get(self.model)
+        heads = (model.folded.class_head, model.folded.distill_head)
+        return Predictor(model.load(), self.work.config.predict, model.target.batch, heads)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         if DECODED in block.schema.names:
@@ -169,28 +170,21 @@ class Replica:
         if not self.work.redo and at.exists():  # a replay of the task after a death
             return read_record(at)
         part = self.decoder.begin(chunk)
-        parts = []
-        for pixels in self.decoder.batches(part):
-            since = time.perf_counter()
-            parts.append(self.predictor(pixels))
-            part.spend("predict", time.perf_counter() - since)
-        return self.write(part, parts)
+        return self.write(part, self.decoder.batches(part))
 
     def finish_decoded(self, block: pa.Table) -> dict[str, Any]:
         """A chunk that a `DecodeTask` decoded, from pixels to output file."""
         part, pixels = unpack(block)
         if isinstance(part, dict):
             return part
-        since = time.perf_counter()
-        parts = [self.predictor(pixels)] if len(pixels) else []
-        part.spend("predict", time.perf_counter() - since)
-        return self.write(part, parts)
+        return self.write(part, [pixels] if len(pixels) else [])
 
-    def write(self, part: Part, parts: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    def write(self, part: Part, pixels: Iterable[np.ndarray]) -> dict[str, Any]:
         """Predictions and rows together as the chunk's file; the record of it."""
+        predicted = self.predict(part, pixels)
         since = time.perf_counter()
         chunk, work = part.chunk, self.work
-        answers = self.answers(parts)
+        answers = None if predicted is None else self.predictor.answers(*predicted)
         rest = pa.concat_tables(part.tables) if part.tables else pa.table({})
         if chunk.rows is not None and len(part.errors) != chunk.rows:
             raise OSError(
@@ -204,11 +198,12 @@ class Replica:
         record["seconds"]["write"] = time.perf_counter() - since
         return record | {"written": size, "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
-    def answers(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> Answers | None:
-        if not parts:
-            return None
-        embedding, logits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return self.predictor.answers(embedding, logits)
+    def predict(self, part: Part, pixels: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Embeddings and logits of all images; what `pixels` itself takes (reading, decoding) is not counted here."""
+        since, before = time.perf_counter(), sum(part.seconds.values())
+        predicted = self.predictor(pixels)
+        part.spend("predict", time.perf_counter() - since - (sum(part.seconds.values()) - before))
+        return predicted
 
 
 class DecodeTask:

@@ -1,18 +1,19 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from levit_batch.config import PredictConfig
-from levit_batch.predict import Predictor, jensen_shannon
+from levit_batch.predict import Predictor, jensen_shannon, whole_batches
 
 LOGITS = np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]], np.float32)
 EMBEDDING = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
 
 
-def predictor(backend=None, heads=None, batch_size=8, **asked):
-    return Predictor(backend, PredictConfig(**{"top_k": 2} | asked), batch_size, heads)
+def predictor(backend=None, heads=None, batch=8, **asked):
+    return Predictor(backend, PredictConfig(**{"top_k": 2} | asked), batch, heads)
 
 
 def test_scores_are_the_softmax_of_the_logits():
@@ -60,13 +61,21 @@ def test_jensen_shannon_is_in_bits():
     assert torch.allclose(jensen_shannon(p, q), torch.tensor([1.0, 0.0, expected]), atol=1e-6)
 
 
-def test_micro_batches_join_in_order():
-    sizes = []
+def backend(pixels):
+    return pixels[:, 0, 0, :2].astype(np.float32), pixels[:, 0, 0, :].astype(np.float32)
 
-    def backend(pixels):
-        sizes.append(len(pixels))
-        return pixels[:, 0, 0, :2].astype(np.float32), pixels[:, 0, 0, :].astype(np.float32)
 
+def test_answers_join_in_order():
     pixels = np.arange(7 * 3, dtype=np.uint8).reshape(7, 1, 1, 3)
-    embedding, logits = predictor(backend, batch_size=3)(pixels)
-    assert sizes == [3, 3, 1] and embedding[:, 0].tolist() == [0, 3, 6, 9, 12, 15, 18] and logits.shape == (7, 3)
+    embedding, logits = predictor(backend, batch=3)([pixels[:2], pixels[2:]])
+    assert embedding[:, 0].tolist() == [0, 3, 6, 9, 12, 15, 18] and logits.shape == (7, 3)
+    assert predictor(backend)([]) is None
+
+
+@pytest.mark.parametrize("sizes", [[7], [1, 1, 1, 4], [2, 1, 4], [5, 2], [3, 3, 1], [6]])
+def test_only_the_last_array_is_not_of_whole_batches(sizes):
+    images = np.arange(sum(sizes))
+    given = np.split(images, np.cumsum(sizes)[:-1])
+    got = list(whole_batches(given, 3))
+    assert np.concatenate(got).tolist() == images.tolist()
+    assert all(len(array) and len(array) % 3 == 0 for array in got[:-1]) and len(got[-1])

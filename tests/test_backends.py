@@ -1,0 +1,154 @@
+"""Every backend against torch in float32, on a LeViT that tells photographs apart."""
+
+import numpy as np
+import pytest
+import torch
+
+from levit_batch.backends import Target, backend_module, cache, choose, make_target
+from levit_batch.backends.check import CheckedBackend, check
+from levit_batch.backends.runnable import make_runnable
+from levit_batch.config import ModelConfig
+from levit_batch.errors import ConfigError, UserError
+from levit_batch.fold import fold
+from tests.models import TINY, photographs, signal_model
+
+BACKENDS = ("torch", "openvino", "onnxruntime")
+CPU = Target(gpu=False, dtype="float32", batch=4, compile=False)
+
+
+def model(**values):
+    return ModelConfig(checkpoint="unused", **values)
+
+
+@pytest.fixture(scope="module")
+def folded():
+    return fold(signal_model(TINY))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return photographs(19, TINY.image_size)
+
+
+@pytest.fixture(scope="module")
+def answers(folded, images):
+    with torch.inference_mode():
+        return [part.numpy() for part in folded(torch.tensor(images))]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A cache of this module's own, so that each graph is exported once here."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_equals_torch(name, folded, images, answers, home):
+    run = make_runnable(folded, model(backend=name), CPU).load()
+    for count in (1, 4, 19):  # less than a batch, one, several and a rest
+        embedding, logits = run(images[:count])
+        assert embedding.dtype == logits.dtype == np.float32 and embedding.shape == (count, TINY.hidden_sizes[-1])
+        assert np.allclose(embedding, answers[0][:count], atol=1e-4) and np.allclose(
+            logits, answers[1][:count], atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_an_image_does_not_notice_its_neighbours(name, folded, images, home):
+    run = make_runnable(folded, model(backend=name), CPU).load()
+    _, together = run(images)
+    _, alone = run(images[6:7])
+    _, shifted = run(images[5:])
+    assert np.allclose(alone[0], together[6], atol=1e-5) and np.allclose(shifted, together[5:], atol=1e-5)
+
+
+def test_results_outlive_the_next_batch(folded, images, answers, home):
+    for name in BACKENDS:
+        run = make_runnable(folded, model(backend=name), CPU).load()
+        first = run(images[:4])
+        run(images[4:8])
+        assert np.allclose(first[1], answers[1][:4], atol=1e-4), name
+
+
+@pytest.mark.parametrize("name", ("torch", "openvino"))
+def test_bfloat16_is_close_and_checked(name, folded, images, answers, home):
+    target = Target(gpu=False, dtype="bfloat16", batch=4, compile=False)
+    if name == "openvino" and backend_module(name).refuses(target):
+        with pytest.raises(ConfigError, match="bfloat16 in this processor"):
+            make_runnable(folded, model(backend=name), target)
+        return
+    run = make_runnable(folded, model(backend=name), target).load()
+    error = run(images)[1] - answers[1]
+    assert isinstance(run, CheckedBackend) and 1e-4 < np.sqrt((error**2).mean()) / answers[1].std() < 0.2
+
+
+def test_a_backend_that_answers_something_else_is_refused(folded, images, answers):
+    embedding, logits = answers
+    wrong = CheckedBackend(lambda pixels: (embedding, logits[::-1]), folded, "openvino", "bfloat16")
+    with pytest.raises(UserError, match=r"openvino in bfloat16 .* logit error .* of labels equal"):
+        wrong(images)
+    slightly = CheckedBackend(lambda pixels: (embedding, logits * 1.01), folded, "onnxruntime", "float32")
+    with pytest.raises(UserError, match="0.001 allowed"):
+        slightly(images)
+    nothing = np.full_like(logits, np.nan)
+    with pytest.raises(UserError, match="logit error nan"):
+        check(nothing, logits, "torch", "float16")
+    right = CheckedBackend(lambda pixels: (embedding, logits + 1e-6), folded, "onnxruntime", "float32")
+    assert np.allclose(right(images)[1], logits, atol=1e-5) and right.folded is None
+
+
+def test_the_fastest_that_keeps_the_dtype(monkeypatch):
+    assert choose(model(), CPU) == "openvino"
+    assert choose(model(), make_target(model(compile=True), False, "float32", "auto")) == "torch"
+    assert choose(model(), make_target(model(), True, "float16", "auto")) == "torch"
+    assert choose(model(), make_target(model(), False, "float16", "auto")) == "torch"
+    monkeypatch.setattr(backend_module("openvino"), "PACKAGE", "not_there")
+    assert choose(model(), CPU) == "onnxruntime"
+    monkeypatch.setattr(backend_module("onnxruntime"), "PACKAGE", "not_there_either")
+    assert choose(model(), CPU) == "torch"
+
+
+def test_what_is_asked_for_and_cannot_be(monkeypatch):
+    for name in ("openvino", "onnxruntime"):
+        for target, reason in (
+            (make_target(model(), True, "float32", "auto"), "gpus_per_replica=0"),
+            (make_target(model(compile=True), False, "float32", "auto"), "model.compile"),
+            (make_target(model(), False, "float16", "auto"), "float16"),
+        ):
+            with pytest.raises(ConfigError, match=f"model.backend: {name} .*{reason}"):
+                choose(model(backend=name), target)
+    monkeypatch.setattr(backend_module("onnxruntime"), "PACKAGE", "not_there")
+    with pytest.raises(ConfigError, match=r"not installed: pip install 'levit-batch\[onnx\]'"):
+        choose(model(backend="onnxruntime"), CPU)
+
+
+def test_targets_for_a_device():
+    assert make_target(model(), False, "float32", "auto") == Target(False, "float32", 8, False)
+    assert make_target(model(), True, "float16", "auto") == Target(True, "float16", 256, True)
+    assert make_target(model(compile=False), True, "float16", 32) == Target(True, "float16", 32, False)
+
+
+def test_a_graph_is_exported_once(folded, images, answers, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    module, made = backend_module("openvino"), []
+    export = module.export
+    monkeypatch.setattr(module, "export", lambda *given: made.append(1) or export(*given))
+    for _ in range(2):
+        run = make_runnable(folded, model(backend="openvino"), CPU).load()
+        assert np.allclose(run(images)[1], answers[1], atol=1e-4)
+    assert len(made) == 1
+    (kept,) = (tmp_path / "levit-batch").iterdir()
+    (kept / "model.bin").write_bytes(b"damaged")
+    assert np.allclose(make_runnable(folded, model(backend="openvino"), CPU).load()(images)[1], answers[1], atol=1e-4)
+    assert len(made) == 2 and len(list((tmp_path / "levit-batch").iterdir())) == 1
+    for changed in (fold(signal_model(TINY), "class"), fold(signal_model(TINY), processor={"rescale_factor": 1 / 127})):
+        assert cache._key("openvino", changed, CPU) != cache._key("openvino", folded, CPU)
+
+
+def test_a_cache_that_cannot_be_written_does_not_matter(folded, images, answers, tmp_path, monkeypatch):
+    (tmp_path / "levit-batch").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert np.allclose(make_runnable(folded, model(), CPU).load()(images)[1], answers[1], atol=1e-4)
