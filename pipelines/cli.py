@@ -12,7 +12,7 @@ import sys
 from levit_batch.errors import LevitBatchError
 from levit_batch.redact import redact
 
-COMMANDS = ("run", "plan", "finetune", "models", "schema", "evaluate", "show", "export")
+COMMANDS = ("run", "plan", "finetune", "models", "schema", "evaluate", "show", "export", "diff", "history")
 INTERRUPTED = 130
 
 

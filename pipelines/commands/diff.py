@@ -1,0 +1,85 @@
+"""`levit-batch diff OUTPUT_A OUTPUT_B`: two labelings of the same rows."""
+
+import argparse
+import json
+
+SHOWN = 12
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("diff", help="compare two labelings of the same rows")
+    parser.add_argument("one", metavar="OUTPUT_A", help="an output, for example of the model in use")
+    parser.add_argument("other", metavar="OUTPUT_B", help="another over the same source: other weights, dtype or size")
+    parser.add_argument("--html", metavar="FILE", help="write a page with thumbnails to this file")
+    parser.add_argument("-n", type=int, default=24, metavar="ROWS", help="rows to look at (24)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from levit_batch.compare import diff
+    from levit_batch.scan import job_of, open_output
+
+    one, other = open_output(args.one), open_output(args.other)
+    found = diff(one, other, args.n)
+    if args.html:
+        from levit_batch.storage import place
+        from pipelines.diff_page import render
+
+        place(args.html).write_bytes(render(args.one, args.other, job_of(one), job_of(other), found).encode())
+    if args.json:
+        print(json.dumps(found))
+    else:
+        show(found)
+        if args.html:
+            print(f"page: {args.html}")
+    return 0
+
+
+def show(found: dict) -> None:
+    """Print the figures and the rows to look at."""
+    from levit_batch.formats import count, percent
+    from pipelines.console import console, table
+
+    out = console()
+    out.print(table(None, ("", "A", "B"), _figures(found), right=(1, 2)))
+    worst = sorted(found["classes"].items(), key=lambda one: one[1]["agreement"])
+    worst = [(n, count(c["rows"]), percent(c["agreement"])) for n, c in worst if c["agreement"] < 1][:SHOWN]
+    flips = [(f["from"], f["to"], count(f["rows"])) for f in found["flips"][:SHOWN]]
+    rows = [
+        (r["shard"], str(r["row"]), _said(r["label_name"], r["score"]), _said(r["other_name"], r["other_score"]),
+         r["target_name"] or "")
+        for r in found["look"]
+    ]  # fmt: skip
+    for title, head, lines, right in (
+        ("Classes that agree least", ("label in A", "rows", "agreement"), worst, (1, 2)),
+        ("Labels that changed", ("A", "B", "rows"), flips, (2,)),
+        ("Rows to look at: both sure, and not of one mind", ("shard", "row", "A", "B", "target"), rows, (1,)),
+    ):
+        if lines:
+            out.print()
+            out.print(table(title, head, lines, right))
+    if found["changed_shards"]:
+        print(f"left out: {len(found['changed_shards'])} shards whose content changed in between")
+
+
+def _said(name: str, score: float) -> str:
+    return f"{name} {score:.3f}"
+
+
+def _figures(found: dict) -> list[tuple[str, str, str]]:
+    from levit_batch.formats import count, figure, percent
+
+    rows = [
+        ("rows compared", count(found["compared"]), ""),
+        ("rows that only one has", *map(count, found["only_in"])),
+        ("error rows", *map(count, found["errors"])),
+        ("agreement", percent(found["agreement"]), ""),
+    ]
+    if found["mean_score"]:
+        rows.append(("mean score", *map(figure, found["mean_score"])))
+    target = found["target"]
+    if target:
+        rows.append((f"top-1 of {count(target['rows'])} rows", *map(percent, target["top1"])))
+        rows.append(("right in this one only", count(target["broken"]), count(target["mended"])))
+    return rows

@@ -1,0 +1,44 @@
+"""`levit-batch history OUTPUT`: the runs into an output, as a table."""
+
+import argparse
+import json
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("history", help="list the runs into an output")
+    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+    parser.add_argument("-n", type=int, default=30, metavar="RUNS", help="at most so many, the latest (30)")
+    parser.add_argument("--json", action="store_true", help="print the records as one JSON list on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from levit_batch.scan import open_output, runs_of
+
+    runs = runs_of(open_output(args.output), max(args.n, 1))
+    if args.json:
+        print(json.dumps(runs))
+        return 0
+    from pipelines.console import console, table
+
+    if not runs:
+        print("no runs yet")
+        return 0
+    head = ("started", "state", "new rows", "errors", "images/s", "took", "new", "changed", "gone", "drift")
+    console().print(table(None, head, [cells(one) for one in runs], right=range(2, 9)))
+    return 0
+
+
+def cells(run: dict) -> list[str]:
+    """One run as texts."""
+    from levit_batch.formats import count, figure, percent, seconds, when
+
+    rows = run.get("rows")
+    shards = [count(run.get("shards", {}).get(kind, {}).get("count")) for kind in ("new", "changed", "vanished")]
+    drift = run.get("drift") or {}
+    breaches = f" ({', '.join(drift['breaches'])})" if drift.get("breaches") else ""
+    return [
+        when(run.get("started")), run.get("state", "–"), count(rows), percent(run.get("error_rate")) if rows else "–",
+        figure(run.get("images_per_second")) if rows else "–", seconds(run.get("seconds")), *shards,
+        drift.get("verdict", "–") + breaches,
+    ]  # fmt: skip
