@@ -1,6 +1,7 @@
 """What the command says and how it ends, without Ray: every mistake is one line and exit code 2."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import cli
+from tests.hub_server import HubServer
 from tests.jobs import DIGITS, ROOT, Job
 
 
@@ -105,3 +107,35 @@ def test_a_target_that_is_no_class(capsys, job, tmp_path):
     )
     code, _, err = run(capsys, "plan", job.file, "--set", f"source.path={tmp_path / 'x.parquet'}")
     assert code == 2 and "source.target_column is double" in err
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    data = tmp_path / "hub/datasets/org/digits/data"
+    data.mkdir(parents=True)
+    for path in DIGITS.glob("*.parquet"):
+        shutil.copy(path, data / path.name.replace("digits", "train"))
+    with HubServer(tmp_path / "hub") as server:
+        server.use(monkeypatch, tmp_path / "cache")
+        yield server
+
+
+ON_THE_HUB = ("--set", "source.type=huggingface", "--set", "source.path=org/digits", "--set", "source.split=train")
+
+
+def test_a_dataset_on_the_hub_is_planned_and_its_commit_named(capsys, job, hub):
+    code, out, err = run(capsys, "plan", job.file, "--json", *ON_THE_HUB)
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["rows"] == 899 and len(said["source"]["revision"]) == 40
+
+
+@pytest.mark.parametrize("what", ["source", "model"])
+def test_a_gated_repository_without_a_token(capsys, job, hub, what):
+    hub.gate("org/digits")
+    (hub.folder / "models/org/digits").mkdir(parents=True)
+    (hub.folder / "models/org/digits/config.json").write_text("{}")
+    settings = ON_THE_HUB if what == "source" else ("--set", "model.checkpoint=org/digits")
+    code, out, err = run(capsys, "plan", job.file, *settings)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "org/digits" in err and "HF_TOKEN" in err and "accept" in err
