@@ -12,7 +12,20 @@ import sys
 from levit_batch.errors import LevitBatchError
 from levit_batch.redact import redact
 
-COMMANDS = ("run", "plan", "finetune", "models", "schema", "evaluate", "show", "export", "diff", "history")
+COMMANDS = (
+    "run",
+    "plan",
+    "finetune",
+    "models",
+    "schema",
+    "evaluate",
+    "show",
+    "export",
+    "diff",
+    "history",
+    "join",
+    "push",
+)
 INTERRUPTED = 130
 
 
