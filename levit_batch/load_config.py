@@ -16,6 +16,17 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
+class Loader(yaml.SafeLoader):
+    """YAML as people read it: `on` and `off` are words (`notify.on` is a key), only `true` and `false` are truth."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
 def load_config(path: str, overrides: list[str] | tuple[str, ...] = (), schema: type[ConfigT] = JobConfig) -> ConfigT:
     """Read the YAML file `path`, apply each `a.b=value` of `overrides`, and validate it as `schema`.
 
@@ -33,7 +44,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     if not file.is_file():
         raise ConfigError(f"configuration {path}: no such file in {Path.cwd()}; name an existing YAML file")
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

@@ -25,6 +25,13 @@ COMMANDS = (
     "history",
     "join",
     "push",
+    "submit",
+    "status",
+    "logs",
+    "stop",
+    "manifest",
+    "schedule",
+    "nightly",
 )
 INTERRUPTED = 130
 
@@ -53,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
         prog="levit-batch",
         description="Put a LeViT label and an embedding on every image of a large dataset.",
         epilog="Exit codes: 0 done; 1 the job failed; 2 the configuration, source, checkpoint or output is wrong; "
-        "3 done, but more rows failed than output.max_error_rate allows; 130 interrupted.",
+        "3 done, but more rows failed than output.max_error_rate allows; 4 drift, with --fail-on-drift; 75 nightly: another run "
+        "is at it; 130 interrupted.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:

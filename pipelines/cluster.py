@@ -1,17 +1,21 @@
-"""Ray: started here or joined, and how much of it a job takes."""
+"""Ray: started here or joined; what it is made of; and whether what a job needs is there."""
 
 import contextlib
+import json
 import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from levit_batch.config import ComputeConfig, ReplicaRange
+from levit_batch.config import ComputeConfig, JobConfig
 from levit_batch.errors import ConfigError, JobError
+from levit_batch.storage import scheme
+from pipelines.sizing import Capacity, Nodes, Size, size_for, why_not
 
-OBJECT_STORE_BYTES = (
-    400_000_000  # descriptors, records and one copy of the weights: a replica's pixels stay in its own memory
-)
+# Descriptors, records and one copy of the weights: a replica's pixels stay in its own memory.
+OBJECT_STORE_BYTES = 400_000_000
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -20,29 +24,10 @@ QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ side warns about how Ray Data itself uses it
 }
-
-
-@dataclass(frozen=True)
-class Size:
-    """replicas: (fewest, most); gpus and cpus that one replica takes; decode_cpus: decode tasks a replica, 0 when fused."""
-
-    replicas: tuple[int, int]
-    gpus: float
-    cpus: float
-    decode_cpus: int
-
-
-def uses_gpu(compute: ComputeConfig) -> bool:
-    """Whether replicas run on GPUs, before Ray is started."""
-    if compute.gpus_per_replica != "auto":
-        return compute.gpus_per_replica > 0
-    if compute.address is None:
-        import torch
-
-        return torch.cuda.is_available()
-    import ray
-
-    return ray.cluster_resources().get("GPU", 0) > 0
+NODES_WAIT = 45.0  # seconds for nodes that are about to join: a KubeRay head is ready before its workers
+CONNECT_SECONDS = 20.0
+NODE_GROUPS = "LEVIT_BATCH_NODE_GROUPS"
+INSIDE_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for what was submitted: the package came along with it
 
 
 @contextlib.contextmanager
@@ -52,7 +37,8 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
 
     _quiet(verbose)
     local = compute.address is None
-    options = {"include_dashboard": False} if local else {}
+    check_address(compute.address)
+    options = {"include_dashboard": False} if local else _bring_package()
     if local and compute.decode_cpus == "auto" and not uses_gpu(compute):
         options["object_store_memory"] = OBJECT_STORE_BYTES  # pixels travel through it only when decoding is apart
     try:
@@ -73,6 +59,32 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
         ray.shutdown()
 
 
+def check_address(address: str | None) -> None:
+    """Raises ConfigError where nothing listens at HOST:PORT; Ray itself would go on asking for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if "/" in host or not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as e:
+        raise ConfigError(f"compute.address: no Ray cluster answers at {address}: {e}") from None
+
+
+def _bring_package() -> dict:
+    """The nodes of a cluster get this version of the package from here, unless they have it with the submitted job."""
+    if INSIDE_JOB in os.environ:
+        return {}
+    return {"runtime_env": {"py_modules": package_folders(), "excludes": ["**/__pycache__"]}}
+
+
+def package_folders() -> list[str]:
+    """This package as folders that Ray can ship."""
+    import levit_batch
+    import pipelines
+
+    return [str(Path(package.__file__).parent) for package in (levit_batch, pipelines)]
+
+
 def _quiet(verbose: bool) -> None:
     if verbose:
         return
@@ -81,26 +93,90 @@ def _quiet(verbose: bool) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def size_of(compute: ComputeConfig, gpu: bool, tasks: int) -> Size:
-    """How many replicas of what size, on the cluster as it is, for `tasks` tasks. Raises ConfigError."""
+def uses_gpu(compute: ComputeConfig) -> bool:
+    """Whether replicas run on GPUs: of this machine, or of the cluster that was joined."""
+    if compute.gpus_per_replica != "auto":
+        return compute.gpus_per_replica > 0
+    if compute.address is None:
+        import torch
+
+        return torch.cuda.is_available()
+    return any(nodes.resources.get("GPU", 0) and nodes.count for nodes in capacity().largest)
+
+
+def capacity() -> Capacity:
+    """What the Ray that this process joined is made of, and what its autoscaler, if it has one, may add."""
     import ray
 
-    total = ray.cluster_resources()
-    gpus = (1.0 if gpu else 0.0) if compute.gpus_per_replica == "auto" else float(compute.gpus_per_replica)
-    separate = gpus > 0 or compute.decode_cpus != "auto"
-    cpus = 1.0
-    decode = 0 if not separate else compute.decode_cpus if compute.decode_cpus != "auto" else _decode_cpus(total, gpus)
-    room = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 1) / (cpus + decode))
-    if isinstance(compute.replicas, ReplicaRange):
-        least, most = compute.replicas.min, compute.replicas.max
-    else:
-        most = max(1, room) if compute.replicas == "auto" else compute.replicas
-        least = most
-    most = max(1, min(most, tasks))
-    return Size((min(least, most), most), gpus, cpus, decode)
+    now = tuple(Nodes(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    groups = _groups()
+    return Capacity(now, groups and tuple(Nodes(resources, count) for resources, count in groups))
 
 
-def _decode_cpus(total: dict[str, float], gpus: float) -> int:
-    """CPUs for decoding that each GPU replica finds: all but its own."""
-    replicas = max(1, int(total.get("GPU", 1) / gpus))
-    return max(1, int(total.get("CPU", 2) / replicas) - 1)
+def _groups() -> list[tuple[dict[str, float], int]] | None:
+    """Groups of nodes that an autoscaler may start: what a node has, and how many of them; None without an autoscaler.
+
+    Open-source Ray does not tell a driver of its autoscaler, so `NODE_GROUPS` does; `levit-batch manifest` sets it.
+    """
+    said = os.environ.get(NODE_GROUPS)
+    if not said:
+        return None
+    try:
+        return [
+            ({name: float(n) for name, n in resources.items()}, int(count)) for resources, count in json.loads(said)
+        ]
+    except (ValueError, TypeError, AttributeError) as e:
+        raise ConfigError(f'{NODE_GROUPS}: {said!r} is not like [[{{"CPU": 8, "GPU": 1}}, 4]]: {e}') from None
+
+
+def size_of(
+    compute: ComputeConfig,
+    gpu: bool,
+    tasks: int,
+    measured: float | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Size:
+    """How many replicas of what size, for `tasks` tasks. Raises ConfigError when the cluster can never hold them.
+
+    A cluster gets `NODES_WAIT` seconds to become large enough; this machine none.
+    """
+    deadline = time.monotonic() + (NODES_WAIT if compute.address else 0)
+    said = False
+    while True:
+        found = capacity()
+        size = size_for(compute, gpu, tasks, found, measured)
+        if size is not None:
+            return size
+        if time.monotonic() >= deadline:
+            raise ConfigError(why_not(compute, gpu, found))
+        if not said:
+            say(f"waiting for nodes: {why_not(compute, gpu, found)}")
+            said = True
+        time.sleep(1)
+
+
+def check_paths(config: JobConfig) -> None:
+    """Raises ConfigError for a local path on a cluster where not every process sees this machine's disk."""
+    if config.output.shared or not config.compute.address:
+        return
+    here = capacity()
+    elsewhere = config.compute.address.startswith("ray://")
+    if sum(nodes.count for nodes in here.now) < 2 and not here.grows and not elsewhere:
+        return
+    for key, path in local_paths(config):
+        raise ConfigError(
+            f"{key}: {path} is a local path, which the other nodes of the cluster at {config.compute.address} do not see; use "
+            "an object store or hf://, or say output.shared=true when it is mounted at the same place on every node"
+        )
+
+
+def local_paths(config: JobConfig) -> Iterator[tuple[str, str]]:
+    """Keys and values of the configuration that name folders or files which the replicas open."""
+    source = config.source
+    paths = [source.path] if isinstance(source.path, str) else source.path
+    if source.type != "huggingface":
+        yield from (("source.path", path) for path in paths if scheme(path) in ("", "file"))
+    if source.root and scheme(source.root) in ("", "file"):
+        yield "source.root", source.root
+    if scheme(config.output.path) in ("", "file"):
+        yield "output.path", config.output.path

@@ -7,7 +7,7 @@ record, metrics, report                   here, from one small record a chunk
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,13 +25,14 @@ from levit_batch.plan import Chunk, chunk_table
 from levit_batch.redact import redact
 from levit_batch.resume import Progress
 from levit_batch.write import read_record
-from pipelines.cluster import ray_session, size_of, uses_gpu
+from pipelines.cluster import check_paths, ray_session, size_of, uses_gpu
 from pipelines.drift import drift_of
 from pipelines.pages import write_pages
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import Display
 from pipelines.replica import DecodeTask, Replica, Work
-from pipelines.run_record import RunRecord
+from pipelines.run_record import RunRecord, measured_decode
+from pipelines.supervise import is_lost, supervise
 
 PASSES = 3  # over chunks that failed: a source that answers again a minute later costs nothing
 GROUPS_PER_REPLICA = 25  # tasks that a replica gets through a long job, at the least
@@ -65,6 +66,7 @@ def run_job(
         stack.enter_context(locked(Output(config.output), wait_for_lock, display.say))
         if config.compute.address is not None:
             stack.enter_context(ray_session(config.compute, verbose))
+            check_paths(config)
         prepared = prepare(config, uses_gpu(config.compute))
         if overwrite and prepared.job:  # the checkpoint is loaded and fits, before anything is deleted
             prepared.output.delete(prepared.output.own_files())
@@ -91,7 +93,7 @@ def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Displ
     pending = progress.pending
     for _ in range(PASSES if pending else 0):
         run.forget_failures(pending)
-        for record in execute(prepared, pending, run.name, redo):
+        for record in execute(prepared, pending, run, redo, display.say):
             if record.get("exit_code") == UserError.exit_code:  # no chunk will fare better
                 raise UserError(record["failed"])
             run.add(record)
@@ -102,43 +104,65 @@ def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Displ
         time.sleep(1)
 
 
-def execute(prepared: Prepared, chunks: list[Chunk], run: str, redo: bool) -> Iterator[dict[str, Any]]:
+def execute(
+    prepared: Prepared, chunks: list[Chunk], run: RunRecord, redo: bool, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """A record of each of `chunks` as it is finished, also when nodes are lost: those left start again on the others."""
+    left = {str(chunk): chunk for chunk in chunks}
+    while left:
+        try:
+            for record in execute_once(prepared, list(left.values()), run, redo, say):
+                left.pop(record["chunk"], None)
+                yield record
+            return
+        except Exception as e:
+            if not is_lost(e):
+                raise
+            say(f"all replicas were lost with their nodes; {len(left)} chunks are left: looking for room for others")
+
+
+def execute_once(
+    prepared: Prepared, chunks: list[Chunk], run: RunRecord, redo: bool, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
     """One Ray Data execution: descriptors of chunks in, a record of each chunk out as it is finished."""
     import ray
-    from ray.data import ActorPoolStrategy
 
-    set_context()
-    size = size_of(prepared.config.compute, prepared.gpu, len(chunks))
-    work = make_work(prepared, run, redo)
+    context = set_context()
+    supervise(context)
+    measured = measured_decode(prepared.output, prepared.gpu)
+    size = size_of(prepared.config.compute, prepared.gpu, len(chunks), measured, say)
+    run.size = size
+    work = make_work(prepared, run.name, redo)
     model = ray.put(prepared.runnable)
-    groups = group(chunks, 1 if size.decode_cpus else size.replicas[1])
-    dataset = ray.data.from_arrow(groups)
-    if size.decode_cpus:
+    dataset = ray.data.from_arrow(group(chunks, 1 if size.decoders else size.replicas[1]))
+    options = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    if size.decoders:
         dataset = dataset.map_batches(
-            DecodeTask,
-            fn_constructor_args=(work,),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=1,
-            compute=ActorPoolStrategy(size=size.decode_cpus * size.replicas[1]),
+            DecodeTask, fn_constructor_args=(work,), num_cpus=1, compute=pool(size.decoders), **options
         )
-    least, most = size.replicas
     dataset = dataset.map_batches(
         Replica,
         fn_constructor_args=(work, model),
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
         num_cpus=size.cpus,
         num_gpus=size.gpus,
-        compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=2),
+        compute=pool(size.replicas),
+        accelerator_type=size.accelerator_type,
+        **options,
     )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for record in batch["record"].to_pylist():
             yield json.loads(record)
 
 
-def set_context() -> None:
+def pool(size: tuple[int, int, int]) -> Any:
+    """Actors that start all at once; two tasks each, so that none waits for the driver."""
+    from ray.data import ActorPoolStrategy
+
+    least, most, first = size
+    return ActorPoolStrategy(min_size=least, max_size=most, initial_size=first, max_tasks_in_flight_per_actor=2)
+
+
+def set_context() -> Any:
     """Ray Data's settings for this job, all in one place."""
     from ray.data import DataContext
 
@@ -148,6 +172,7 @@ def set_context() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = False
+    return context
 
 
 def make_work(prepared: Prepared, run: str, redo: bool) -> Work:

@@ -1,6 +1,7 @@
 """The record of one run, `runs/<UTC time>.json`, built up from the records of its chunks."""
 
 import contextlib
+import dataclasses
 import os
 import resource
 from collections import Counter, defaultdict
@@ -9,13 +10,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from levit_batch.job import versions
+from levit_batch.output import Output
 from levit_batch.plan import Chunk
 from levit_batch.redact import redact
 from levit_batch.resume import Progress
 from levit_batch.stats import add_stats
 from pipelines.prepare import Prepared
+from pipelines.sizing import Size
 
 STATS_BATCH = 256  # records that are summed up in one go, so that a long job keeps none of them
+RUNS_READ = 10  # back from the newest, for what was measured
 NAMES = 20  # shard names that a record spells out
 
 
@@ -35,6 +39,7 @@ class RunRecord:
         self.peak: dict[tuple[str, int], int] = {}
         self._stats: list[dict[str, Any]] = []
         self.first_chunk: float | None = None
+        self.size: Size | None = None
 
     def add(self, record: dict[str, Any]) -> None:
         if "failed" in record:
@@ -118,6 +123,7 @@ class RunRecord:
             "failed": [{"chunk": chunk, "reason": reason} for chunk, reason in list(self.failed.items())[:NAMES]],
             "stats": self.stats(),
             "drift": None,
+            "pool": None if self.size is None else dataclasses.asdict(self.size),
             "dataset_revision": self.prepared.source.revision,
             "host": os.uname().nodename,
             "versions": versions(),
@@ -126,3 +132,14 @@ class RunRecord:
 
 def named(names: list[str]) -> dict[str, Any]:
     return {"count": len(names), "names": names[:NAMES]}
+
+
+def measured_decode(output: Output, gpu: bool) -> float | None:
+    """Seconds of decoding for each second of predicting, from the newest run on the same kind of hardware; None without one."""
+    names = sorted((info.base_name for info in output.place.join("runs").list(recursive=False)), reverse=True)
+    for name in names[:RUNS_READ]:
+        record = output.read_json(f"runs/{name}") or {}
+        stages, pool = record.get("stages", {}), record.get("pool")
+        if pool and bool(pool["gpus"]) == gpu and stages.get("decode") and stages.get("predict", {}).get("seconds"):
+            return stages["decode"]["seconds"] / stages["predict"]["seconds"]
+    return None

@@ -2,9 +2,11 @@
 
 import argparse
 import math
+import os
+from typing import Any
 
 from levit_batch.config import JobConfig
-from levit_batch.load_config import load_config
+from levit_batch.load_config import apply_override, load_config, read_yaml
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,26 @@ def add_lock_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_address_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--address",
+        default=os.environ.get("RAY_ADDRESS", "http://127.0.0.1:8265"),
+        metavar="URL",
+        help="the cluster's dashboard, http://HEAD:8265 (default: RAY_ADDRESS, or this machine)",
+    )
+
+
 def job_config(args: argparse.Namespace) -> JobConfig:
-    overrides = [*args.set, *([f"source.limit={args.limit}"] if args.limit is not None else [])]
-    return load_config(args.config, overrides)
+    return load_config(args.config, overrides(args))
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    return [*args.set, *([f"source.limit={args.limit}"] if args.limit is not None else [])]
+
+
+def job_and_values(args: argparse.Namespace) -> tuple[JobConfig, dict[str, Any]]:
+    """The job, and the same as YAML has it: with `${NAME}` unexpanded, for what runs elsewhere."""
+    values = read_yaml(args.config)
+    for override in overrides(args):
+        apply_override(values, override, JobConfig)
+    return job_config(args), values

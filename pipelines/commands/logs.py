@@ -1,0 +1,25 @@
+"""`levit-batch logs JOB`: what a job on a cluster prints."""
+
+import argparse
+
+from pipelines.commands.job_arguments import add_address_argument
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("logs", help="show what a job on a cluster has printed")
+    parser.add_argument("job", metavar="JOB", help="a job's name or id")
+    add_address_argument(parser)
+    parser.add_argument("--follow", action="store_true", help="go on until the job ends")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pipelines.submit import Jobs, follow
+
+    jobs = Jobs(args.address)
+    job = jobs.find(args.job)
+    if args.follow:
+        follow(jobs, job.submission_id, lambda text: print(text, end="", flush=True))
+    else:
+        print(jobs.client.get_job_logs(job.submission_id), end="")
+    return 0

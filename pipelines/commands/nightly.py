@@ -1,0 +1,39 @@
+"""`levit-batch nightly CONFIG`: what a scheduler calls."""
+
+import argparse
+import json
+import sys
+
+from pipelines.commands.job_arguments import add_job_arguments, add_lock_argument, job_config
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("nightly", help="label what is new, compare it with the nights before, notify")
+    add_job_arguments(parser)
+    add_lock_argument(parser)
+    parser.add_argument(
+        "--fail-on-drift", action="store_true", help="exit code 4 when tonight's rows differ from before"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = job_config(args)
+    from pipelines.nightly import LOCKED, run_nightly
+    from pipelines.progress import Display
+
+    night = run_nightly(
+        config,
+        fail_on_drift=args.fail_on_drift,
+        wait_for_lock=args.wait_for_lock,
+        verbose=args.verbose,
+        display=Display.on_stderr(),
+    )
+    if args.json:
+        print(json.dumps({"exit_code": night.exit_code, "run": night.result and night.result.record}))
+    else:
+        prefix = "levit-batch: " if night.exit_code == LOCKED else ""
+        print(prefix + night.text, file=sys.stderr if night.exit_code == LOCKED else sys.stdout)
+    return night.exit_code

@@ -1,0 +1,63 @@
+"""`levit-batch submit CONFIG --address http://HEAD:8265`: run a job on a Ray cluster."""
+
+import argparse
+import sys
+
+from pipelines.commands.job_arguments import add_address_argument, add_job_arguments, job_and_values
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("submit", help="send a job to a running Ray cluster, and wait for it")
+    add_job_arguments(parser)
+    add_address_argument(parser)
+    parser.add_argument("--name", help="the job's name; refused while one of that name runs (default: the file's)")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME", help="take this environment variable along"
+    )
+    waits = parser.add_mutually_exclusive_group()
+    waits.add_argument(
+        "--wait", action="store_true", default=True, help="end when the job does, with its exit code (default)"
+    )
+    waits.add_argument("--no-wait", action="store_false", dest="wait", help="end at once")
+    parser.add_argument("--follow", action="store_true", help="show what the job prints")
+    has = parser.add_mutually_exclusive_group()
+    has.add_argument(
+        "--pip",
+        nargs="*",
+        metavar="REQUIREMENT",
+        help="install the package's dependencies there, and these requirements",
+    )
+    has.add_argument(
+        "--image-has-it", action="store_true", help="the nodes have levit-batch installed: ship only the job"
+    )
+    parser.add_argument("--nightly", action="store_true", help="run the nightly recipe: drift and notification, too")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pipelines.submit import Jobs, submit
+
+    jobs = Jobs(args.address)
+    if warning := jobs.check_version():
+        print(f"levit-batch: {warning}", file=sys.stderr)
+    job_id = submit(
+        jobs,
+        args.config,
+        *job_and_values(args),
+        name=args.name,
+        command=("nightly",) if args.nightly else ("run",),
+        env=args.env,
+        pip=args.pip,
+        installed=args.image_has_it,
+    )
+    print(f"submitted {job_id} to {jobs.address}", file=sys.stderr)
+    return _watch(jobs, job_id, args.follow) if args.wait or args.follow else 0
+
+
+def _watch(jobs, job_id: str, follow: bool) -> int:
+    from pipelines.submit import as_json, exit_code, wait
+
+    ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
+    said = as_json(ended)
+    print(f"{job_id} {said['status']}, exit code {said['exit_code']}: {said['message']}", file=sys.stderr)
+    return exit_code(ended)

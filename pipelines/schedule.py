@@ -1,0 +1,191 @@
+"""What systemd, cron or Hugging Face Jobs need to run a job every night. (KubeRay: manifest.py.)"""
+
+import json
+import math
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from levit_batch.config import JobConfig
+from levit_batch.errors import ConfigError, JobError
+from levit_batch.load_config import VARIABLE
+from pipelines.cluster import local_paths
+from pipelines.cron import Cron
+from pipelines.nightly import LOCKED
+
+LOCK_WAIT = 300  # seconds: longer than a dead holder's claim lives
+STOP_SECONDS = 120  # from the signal until a run is killed: chunks under way are given up at once
+
+
+@dataclass(frozen=True)
+class Nightly:
+    """One scheduled job on this machine. config and folder are absolute: relative paths in it start at `folder`."""
+
+    name: str
+    config: Path
+    overrides: tuple[str, ...]
+    folder: Path
+    cron: Cron
+    fail_on_drift: bool = False
+    hours: float = 20.0  # after which a night is ended
+
+    @property
+    def command(self) -> list[str]:
+        """The command with absolute paths: a scheduler knows neither this shell's PATH nor its folder."""
+        settings = [f"--set={item}" for item in self.overrides]
+        drift = ["--fail-on-drift"] if self.fail_on_drift else []
+        return [*program(), "nightly", str(self.config), f"--wait-for-lock={LOCK_WAIT}", *drift, *settings]
+
+
+def program() -> list[str]:
+    """The `levit-batch` beside this Python, or, where it is not installed, the module."""
+    beside = Path(sys.executable).parent / "levit-batch"
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "pipelines.cli"]
+
+
+def systemd_units(job: Nightly) -> dict[str, str]:
+    """The service and the timer, by file name."""
+    command = " ".join(systemd_quote(part) for part in job.command)
+    calendar = "\n".join(f"OnCalendar={line}" for line in job.cron.on_calendar())
+    service = f"""[Unit]
+Description=levit-batch: label what is new ({job.name})
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+WorkingDirectory={str(job.folder).replace("%", "%%")}
+ExecStart={command}
+# Tokens, one NAME=VALUE a line, readable by you alone; the leading dash: the file need not exist.
+EnvironmentFile=-%E/levit-batch/{job.name}.env
+# {LOCKED}: another run was at it; it is not a failure.
+SuccessExitStatus={LOCKED}
+KillSignal=SIGTERM
+KillMode=mixed
+TimeoutStartSec={job.hours:g}h
+TimeoutStopSec={STOP_SECONDS}
+Nice=5
+"""
+    timer = f"""[Unit]
+Description=levit-batch every night ({job.name})
+
+[Timer]
+{calendar}
+# A night that the machine slept through is made up for.
+Persistent=true
+RandomizedDelaySec=60
+
+[Install]
+WantedBy=timers.target
+"""
+    return {f"{job.name}.service": service, f"{job.name}.timer": timer}
+
+
+def systemd_quote(text: str) -> str:
+    """One argument of ExecStart: no specifiers, no variables, no splitting."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{text}"' if any(c in text for c in " \t'\"\\;") else text
+
+
+def systemd_folder() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
+
+
+def install_systemd(job: Nightly) -> str:
+    """Write the units for this user and start the timer. Raises JobError where systemd does not take it."""
+    folder = systemd_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in systemd_units(job).items():
+        (folder / name).write_text(text)
+    for command in (
+        ["systemctl", "--user", "daemon-reload"],
+        ["systemctl", "--user", "enable", "--now", f"{job.name}.timer"],
+    ):
+        call(command, f"the units are in {folder}, but the timer is not started")
+    return (
+        f"installed {job.name}.timer in {folder}; systemctl --user list-timers shows it, journalctl --user -u {job.name} its "
+        "logs. loginctl enable-linger lets it run while you are logged out"
+    )
+
+
+def cron_lines(job: Nightly, log: Path) -> str:
+    """A block of a crontab. The run's own lock keeps two nights apart; `flock` also keeps them from queueing up."""
+    lock = shlex.quote(str(log.with_suffix(".lock")))
+    command = f"cd {shlex.quote(str(job.folder))} && {shlex.join(job.command)} >> {shlex.quote(str(log))} 2>&1"
+    whole = f"flock -n -E {LOCKED} {lock} sh -c {shlex.quote(command)}".replace("%", "\\%")
+    return (
+        f"# levit-batch {job.name}: begin. CRON_TZ is cronie's; Debian's cron ignores it and takes the system's time zone.\n"
+        f"CRON_TZ={job.cron.timezone}\n{job.cron} {whole}\n# levit-batch {job.name}: end\n"
+    )
+
+
+def install_cron(job: Nightly, log: Path) -> str:
+    """Put the block at the end of this user's crontab, in the place of an older one of the same name. Raises JobError."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    listed = subprocess.run([which("crontab"), "-l"], capture_output=True, text=True)
+    before = listed.stdout if listed.returncode == 0 else ""
+    call([which("crontab"), "-"], "the crontab is as it was", without(before, job.name) + cron_lines(job, log))
+    return f"installed in the crontab; what it prints goes to {log}"
+
+
+def without(crontab: str, name: str) -> str:
+    """`crontab` without the block of the job `name`."""
+    kept, inside = [], False
+    for line in crontab.splitlines():
+        inside = inside or line.startswith(f"# levit-batch {name}: begin")
+        if not inside:
+            kept.append(line)
+        inside = inside and line != f"# levit-batch {name}: end"
+    return "".join(f"{line}\n" for line in kept)
+
+
+def which(program: str) -> str:
+    found = shutil.which(program)
+    if not found:
+        raise ConfigError(
+            f"--install: {program} is not on this machine; leave --install out and install what is printed"
+        )
+    return found
+
+
+def call(command: list[str], otherwise: str, text: str | None = None) -> None:
+    which(command[0])
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise JobError(f"{' '.join(command)}: {reason[-1]}; {otherwise}")
+
+
+def hf_command(
+    config: JobConfig, values: dict[str, Any], job: Nightly, image: str, flavor: str, secrets: list[str]
+) -> str:
+    """The `hf jobs scheduled run` command. The configuration (`values`, as YAML has it) travels in an environment variable.
+
+    Raises ConfigError for local paths, and for a time that is no single cron line in UTC, which is what the Hub goes by.
+    """
+    for key, path in local_paths(config):
+        raise ConfigError(
+            f"{key}: {path} is a local path, which Hugging Face's machines do not have; use hf:// or s3://"
+        )
+    text = json.dumps(values, ensure_ascii=False)
+    needed = [match["name"] for match in VARIABLE.finditer(text) if match["default"] is None]
+    drift = " --fail-on-drift" if job.fail_on_drift else ""
+    inner = (
+        f'printf %s "$JOB" > /tmp/job.yaml && exec levit-batch nightly /tmp/job.yaml --wait-for-lock={LOCK_WAIT}{drift}'
+    )
+    options = [f"--name={job.name}", f"--flavor={flavor}", f"--timeout={math.ceil(job.hours)}h", "--no-concurrency"]
+    options += [part for name in dict.fromkeys([*secrets, *needed]) for part in ("--secrets", name)]
+    line = job.cron.in_utc(datetime.now(UTC))
+    note = (
+        ""
+        if job.cron.timezone == "UTC"
+        else f"# {job.cron} {job.cron.timezone} is this in UTC now; clock changes move it\n"
+    )
+    command = ["hf", "jobs", "scheduled", "run", *options, "--env", f"JOB={text}", line, image, "sh", "-c", inner]
+    return note + shlex.join(command) + "\n"

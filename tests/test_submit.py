@@ -1,0 +1,176 @@
+"""Real submissions to a real head on this machine, by the command."""
+
+import json
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from levit_batch.errors import ConfigError
+from levit_batch.load_config import load_config, read_yaml
+from pipelines.cli import main
+from pipelines.ship import ship
+from pipelines.submit import Jobs
+from tests.ray_head import Head
+
+ROWS = 899
+SECRET = "swordfish-7f3a"
+
+
+@pytest.fixture(scope="module")
+def head():
+    head = Head()
+    yield head
+    head.close()
+
+
+def submit(head: Head, output: Path, *more: str) -> int:
+    settings = [f"--set=output.path={output}", "--set=output.shared=true"]
+    return main(["submit", "configs/demo.yaml", "--address", head.address, *settings, *more])
+
+
+def rows(output: Path) -> list[tuple[str, int]]:
+    files = [path for path in output.glob("data/*/*.parquet") if path.is_file()]
+    tables = [pq.read_table(file, columns=["shard", "row"], partitioning=None) for file in files]
+    return sorted((row["shard"], row["row"]) for table in tables for row in table.to_pylist())
+
+
+def assert_whole(output: Path) -> None:
+    """Every row is there, and once."""
+    found = rows(output)
+    assert len(found) == len(set(found)) == ROWS
+
+
+def test_submission_labels_the_demo_follows_its_logs_and_returns_its_code(head, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("LB_TEST_SECRET", SECRET)
+    assert submit(head, tmp_path, "--follow", "--env", "LB_TEST_SECRET", "--name", "first") == 0
+    out, err = capfd.readouterr()
+    assert "100%  899 of 899 rows" in out and "labelled 899 rows" in out
+    assert "first SUCCEEDED, exit code 0" in err
+    assert_whole(tmp_path)
+    assert main(["status", "first", "--address", head.address, "--json"]) == 0
+    said = json.loads(capfd.readouterr().out)
+    assert said["status"] == "SUCCEEDED" and said["exit_code"] == 0 and said["output"] == str(tmp_path)
+    assert main(["logs", "first", "--address", head.address]) == 0
+    assert "labelled 899 rows" in capfd.readouterr().out
+    details = Jobs(head.address).find("first")
+    assert [Path(uri).suffix for uri in details.runtime_env["py_modules"]] == [".zip"] * 2  # the package went along
+    assert SECRET not in str(details)
+    assert SECRET not in "".join(path.read_text(errors="ignore") for path in tmp_path.rglob("*.json"))
+
+
+def test_exit_code_of_the_job_is_the_exit_code_of_the_command(head, tmp_path, capfd):
+    assert (
+        submit(head, tmp_path / "three", "--set=output.max_error_rate=0", "--set=source.limit=16", "--name=three") == 3
+    )
+    assert "three FAILED, exit code 3" in capfd.readouterr().err
+    assert submit(head, tmp_path / "two", "--set=source.image_column=nothing", "--name=two") == 2
+
+
+def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(head, tmp_path, capfd):
+    address = ["--address", head.address]
+    small = ["--name=long", "--set=compute.chunk_rows=4"]
+    assert submit(head, tmp_path, "--no-wait", *small) == 0
+    assert submit(head, tmp_path, *small) == 2
+    assert "job long is" in capfd.readouterr().err
+    wait_for_chunks(tmp_path, 5)
+    assert main(["status", *address]) == 0
+    assert "long  " in capfd.readouterr().out
+    assert main(["stop", "long", *address]) == 0
+    assert "long STOPPED" in capfd.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("data/*/*.parquet") if path.is_file()}
+    assert 0 < len(before) < 225
+    assert list(tmp_path.glob("_lock/*.json")) == []  # it ended tidily
+    assert submit(head, tmp_path, *small) == 0
+    assert "long-1 SUCCEEDED" in capfd.readouterr().err
+    assert_whole(tmp_path)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())  # nothing was done twice
+
+
+def wait_for_chunks(output: Path, count: int) -> None:
+    deadline = time.monotonic() + 240
+    while len(rows(output)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_head_killed_mid_run_and_the_job_submitted_again(tmp_path, capfd):
+    small = ["--name=cut", "--set=compute.chunk_rows=4"]
+    first = Head()
+    try:
+        assert submit(first, tmp_path, "--no-wait", *small) == 0
+        wait_for_chunks(tmp_path, 20)
+        first.kill()
+    finally:
+        first.close()
+    assert 0 < len(rows(tmp_path)) < ROWS
+    second = Head()
+    try:
+        assert submit(second, tmp_path, *small) == 0
+    finally:
+        second.close()
+    assert_whole(tmp_path)
+
+
+def test_unknown_job_and_missing_cluster_are_one_line(head, capfd):
+    assert main(["status", "nobody", "--address", head.address]) == 2
+    assert "no job nobody" in capfd.readouterr().err
+    assert main(["submit", "configs/demo.yaml", "--address", "http://127.0.0.1:1"]) == 2
+    assert "no Ray dashboard answers there" in capfd.readouterr().err
+
+
+def test_path_of_this_machine_is_refused_before_anything_is_sent(head, tmp_path, capfd):
+    command = ["submit", "configs/demo.yaml", "--address", head.address, f"--set=output.path={tmp_path / 'out'}"]
+    assert main([*command, "--name=local"]) == 2
+    assert "source.path: configs/demo/label/*.parquet is a path of this machine" in capfd.readouterr().err
+    assert all(job.metadata["name"] != "local" for job in Jobs(head.address).list())
+
+
+def shipped(tmp_path: Path, text: str, env: list[str]) -> str:
+    (tmp_path / "job.yaml").write_text(text)
+    config = load_config(str(tmp_path / "job.yaml"))
+    (tmp_path / "ship").mkdir()
+    ship(config, read_yaml(str(tmp_path / "job.yaml")), tmp_path / "ship", env, None, False)
+    return (tmp_path / "ship" / "job.yaml").read_text()
+
+
+JOB = """
+source: {path: "s3://images/${LB_TEST_PART}/*.parquet"}
+model: {checkpoint: facebook/levit-128S}
+output: {path: "s3://labels/out"}
+"""
+
+
+def test_variables_of_the_configuration_travel_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("LB_TEST_PART", SECRET)
+    text = shipped(tmp_path, JOB, ["LB_TEST_PART"])
+    assert "${LB_TEST_PART}" in text and SECRET not in text
+    assert json.loads((tmp_path / "ship" / "levit_batch_env.json").read_text()) == {"LB_TEST_PART": SECRET}
+
+
+def test_variable_that_the_cluster_will_not_have_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("LB_TEST_PART", "x")
+    with pytest.raises(ConfigError, match="add --env LB_TEST_PART"):
+        shipped(tmp_path, JOB, [])
+    monkeypatch.delenv("LB_TEST_PART")
+    with pytest.raises(ConfigError, match="LB_TEST_PART is not set"):
+        load_config(str(tmp_path / "job.yaml"))
+
+
+def test_relative_paths_become_whole_and_the_checkpoint_travels(tmp_path):
+    settings = [
+        f"output.path={tmp_path / 'out'}",
+        "output.shared=true",
+        "source.path=[configs/demo/label, 's3://more/x']",
+    ]
+    (tmp_path / "ship").mkdir()
+    values = read_yaml("configs/demo.yaml")
+    env = ship(load_config("configs/demo.yaml", settings), values, tmp_path / "ship", [], ["rich"], False)
+    assert values["source"]["path"] == [str(Path("configs/demo/label").resolve()), "s3://more/x"]
+    assert values["model"]["checkpoint"] == "checkpoint/levit-digits"
+    assert (tmp_path / "ship" / "checkpoint" / "levit-digits" / "model.safetensors").exists()
+    assert any(item.startswith("torch") for item in env["pip"]) and not any(
+        item.startswith("ray") for item in env["pip"]
+    )
+    assert env["pip"][-1] == "rich"
