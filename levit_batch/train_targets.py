@@ -1,23 +1,28 @@
 """The truth and a teacher's answers as the student's class numbers."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.checkpoint import Checkpoint
 from levit_batch.errors import SourceError
+from levit_batch.plan import Chunk
 from levit_batch.sources import Source
 from levit_batch.sources.columns import find_type, label_names
 from levit_batch.targets import TargetMap
 
 
-def student_names(source: Source, start: Checkpoint | None) -> list[str]:
+def student_names(source: Source, start: Checkpoint | None, chunks: Iterable[Chunk]) -> list[str]:
     """The names of the classes to learn, in index order.
 
-    The target's own (`source.class_names`, or a ClassLabel's), else the checkpoint's. Where the target's are the
-    checkpoint's in other spelling, they stay spelt as in the checkpoint, so that its heads go on learning. Raises
-    SourceError where neither says.
+    The target's own: `source.class_names`, or a ClassLabel's, or the names that a text column holds, sorted. Where those
+    are the checkpoint's, and for numbers without names, the checkpoint's, so that its heads go on learning. Raises
+    SourceError where nothing says.
     """
     own = [name.split("\t")[-1] for name in source.target_names or []]
+    if not own and _is_text(source.target_type()):
+        return _names_found(source, start, chunks)
     if start and (not own or _same_classes(own, start)):
         return start.class_names
     if not own:
@@ -28,6 +33,23 @@ def student_names(source: Source, start: Checkpoint | None) -> list[str]:
     if len(own) < 2 or len(set(own)) < len(own):
         raise SourceError("source.class_names: name two or more classes, each once")
     return own
+
+
+def _names_found(source: Source, start: Checkpoint | None, chunks: Iterable[Chunk]) -> list[str]:
+    found = sorted(value for value in source.target_values(chunks) if value is not None)
+    if start and not TargetMap.make(pa.string(), None, start.class_names).apply(pa.array(found, pa.string()))[1]:
+        return start.class_names
+    if len(found) < 2:
+        raise SourceError(
+            f"source.target_column: {source.config.target_column} holds {len(found)} class ({', '.join(found)}); "
+            "training needs two or more"
+        )
+    return found
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _same_classes(own: list[str], start: Checkpoint) -> bool:

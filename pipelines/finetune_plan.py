@@ -23,7 +23,7 @@ def make_plan(config: FinetuneConfig) -> tuple[TrainPlan, dict[str, Any]]:
     start = starting_point(config.model)
     source = open_training_source(config.source)
     chunks, rows = _chunks(source, config)
-    names = student_names(source, start)
+    names = student_names(source, start, chunks)
     _check_columns(source, config.source, names)
     build_student(config, start, names)
     load_teacher(config, names)

@@ -23,6 +23,7 @@ from levit_batch.student import Normalise
 from pipelines.cli import main
 from pipelines.finetune import finetune
 from pipelines.finetune_plan import make_plan
+from tests.support.shards import pictures, write_folder
 from tests.trainings import CONFIGS, DEMO, SMALL, accuracy, config, held_out, same_weights, weights
 
 ROOT = CONFIGS.parent
@@ -233,6 +234,22 @@ def test_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, over
     error = capsys.readouterr().err.strip()
     assert code == 2 and says in error and "\n" not in error
     assert not (tmp_path / "out").exists()
+
+
+def test_folder_a_class_is_learnt_by_a_linear_probe_and_goes_on_from_there(tmp_path):
+    write_folder(tmp_path / "photos", pictures(60, 64))
+    source = f"source={{type: imagefolder, path: {tmp_path}/photos, target_column: label}}"
+    small = ("model.processor={}", "train.batch_size=16", "source.limit=null")
+    finetune(config(tmp_path / "first", source, *small, "train.epochs=4"))
+    checkpoint = load_checkpoint(str(tmp_path / "first"))
+    assert checkpoint.class_names == ["china", "flower"] and checkpoint.model.heads == ("classifier",)
+    model = f"model={{checkpoint: {CONFIGS}/demo/levit-digits}}"
+    fast = ("train.epochs=15", "train.learning_rate=0.02")
+    record = finetune(config(tmp_path / "probe", source, *small, model, "train.freeze=backbone", *fast))
+    assert load_checkpoint(str(tmp_path / "probe")).class_names == ["china", "flower"]
+    assert record["history"][-1]["accuracy"] > 0.8
+    again = finetune(config(tmp_path / "again", source, *small, f"model={{checkpoint: {tmp_path}/probe}}"))
+    assert again["history"][0]["loss"] < record["history"][0]["loss"]
 
 
 def test_early_stopping_without_validation_is_refused():

@@ -21,10 +21,11 @@ def reader(split: Split = Split(0), cache: int = 0, **source) -> tuple[SampleRea
     values = {"path": str(CONFIGS / "demo" / "train"), "target_column": "label", "teacher_column": "teacher"} | source
     config = TrainSourceConfig(**values)
     opened = open_training_source(config)
-    names = student_names(opened, None)
+    chunks = list(plan_chunks(opened.shards(), 100))
+    names = student_names(opened, None, chunks)
     teacher = config.teacher_column and Answers(opened, config.teacher_column, "source.teacher_column", names)
     target = Answers(opened, config.target_column, "source.target_column", names)
-    return SampleReader(opened, target, teacher, split, cache), list(plan_chunks(opened.shards(), 100))
+    return SampleReader(opened, target, teacher, split, cache), chunks
 
 
 def samples(read: SampleReader, chunks: list[Chunk]) -> list[Sample]:

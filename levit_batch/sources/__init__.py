@@ -6,7 +6,7 @@ A source lists shards on the driver (footers and listings only) and reads chunks
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, Shard
+from levit_batch.schema import TARGET
 from levit_batch.sources.columns import check_columns, find_type, label_names
 from levit_batch.sources.cursor import Cursor
 from levit_batch.storage import place, scheme
@@ -80,6 +81,10 @@ class Source(ABC):
         if self.config.class_names:
             return read_class_names(self.config.class_names)
         return label_names(self.schema(), self.config.target_column) if self.config.target_column else None
+
+    def target_values(self, chunks: Iterable[Chunk]) -> set[Any]:
+        """The distinct targets of `chunks`. Reads every row, images too, unless the source knows better."""
+        return {value for chunk in chunks for table in self.read(chunk) for value in table[TARGET].unique().to_pylist()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but open files; the Hub's token travels with it, and lives in no attribute that could be shown."""

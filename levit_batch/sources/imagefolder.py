@@ -1,8 +1,9 @@
 """A tree of image files, local or on an object store. `label` is the folder's name; or a metadata file has the columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -90,6 +91,9 @@ class ImageFolder(Source):
             yield Shard(name, name, version_of(*(column.to_pylist() for column in part.columns)), part.num_rows)
             if name not in self._packed:
                 self._packed[name] = _pack(part.select([n for n in part.schema.names if not n.startswith("__")]))
+
+    def target_values(self, chunks: Iterable[Chunk]) -> set[Any]:
+        return set(self.rows[self.config.target_column].unique().to_pylist())
 
     def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
         if chunk.shard not in self._packed:
