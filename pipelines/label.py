@@ -83,6 +83,8 @@ def run_job(
         with display.run(progress), run.recorded():
             label(prepared, progress, run, display, redo=retry_errors)
         publish(progress, prepared.output)
+        if prepared.source.cuts_shards and not run.failed:
+            retire(progress, prepared.output)
         result = finish(prepared, progress, run)
     too_many = error_rate(result.metrics) > config.output.max_error_rate
     return replace(result, exit_code=3) if too_many else result
@@ -224,6 +226,14 @@ def publish(progress: Progress, output: Output) -> None:
         if replacement.whole and len(names) == replacement.chunks:
             output.stage(shard, replacement.keep)
             output.publish(shard)
+
+
+def retire(progress: Progress, output: Output) -> None:
+    """Delete the rows of shards that were cut out of a listing and are now cut otherwise: other shards hold those rows."""
+    live = output.written("data") if progress.vanished else {}
+    for shard in progress.vanished:
+        output.delete(output.place.join("data", shard, file.name) for file in live[shard])
+    progress.vanished = []
 
 
 def write_job(prepared: Prepared) -> None:

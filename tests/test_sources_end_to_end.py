@@ -90,19 +90,24 @@ def make_places(base, s3, hub):
     }
 
 
-def label(base, made, checkpoint, name):
-    """Run the job; its table in the source's order, without what says where a row comes from."""
+def run(base, made, checkpoint, name, **source):
+    """Run the job; how it ended and its output folder."""
     from pipelines.label import run_job
 
     output = base / "out" / name.replace(" ", "-")
     values = {
-        "source": made[name],
+        "source": made.get(name, {}) | source,
         "model": {"checkpoint": str(checkpoint)},
         "predict": {"top_k": 3},
         "output": {"path": str(output)},
         "compute": {"address": made["ray"], "replicas": 2, "chunk_rows": 60},
     }
-    result = run_job(JobConfig.model_validate(values))
+    return run_job(JobConfig.model_validate(values)), output
+
+
+def label(base, made, checkpoint, name):
+    """The job's table in the source's order, without what says where a row comes from."""
+    result, output = run(base, made, checkpoint, name)
     assert (result.exit_code, result.metrics["rows"], result.metrics["errors"]) == (0, len(IMAGES), {})
     source = open_at(**made[name])
     parts = []
@@ -151,6 +156,24 @@ def test_the_same_images_make_the_same_table(places, checkpoint, expected, name)
             one, other = one.flatten(), other.flatten()
         gap = abs(one.to_numpy(zero_copy_only=False) - other.to_numpy(zero_copy_only=False)).max()
         assert gap < 5e-3
+
+
+def test_a_folder_whose_shards_are_cut_anew_holds_every_file_once(places, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("levit_batch.sources.runs.MEAN_ROWS", 25)
+    folder = write_folder(tmp_path / "in", IMAGES[:120])
+    source = {"type": "imagefolder", "path": str(folder), "keep_columns": ["file_name"]}
+    names = [shard.name for shard in open_at(**source).shards()]
+    assert len(names) > 2
+    _, output = run(*places, checkpoint, "cut", **source)
+    (folder / names[1]).unlink()
+    (folder / "china" / "0007a.jpeg").write_bytes(IMAGES[0].data)
+    result, _ = run(*places, checkpoint, "cut", **source)
+    assert result.record["shards"]["vanished"]["count"] == 0 and 0 < result.record["rows"] < 120
+    rows = pa.concat_tables(
+        pq.read_table(path, partitioning=None) for path in (output / "data").rglob("*.parquet") if path.is_file()
+    )
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+    assert sorted(rows["file_name"].to_pylist()) == files and result.metrics["rows"] == 120
 
 
 def test_from_s3_to_s3_through_kill_9(places, checkpoint, expected, tmp_path):

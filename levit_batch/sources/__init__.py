@@ -28,10 +28,12 @@ class Source(ABC):
     """Images somewhere, as shards of rows.
 
     revision: what `source.revision` resolved to, for sources that have revisions.
+    cuts_shards: shards are cut out of a listing: one that is gone was cut anew, and its rows now stand in others.
     driver_only: attributes that replicas do not need and that would be large to send.
     """
 
     revision: str | None = None
+    cuts_shards: bool = False
     driver_only: tuple[str, ...] = ()
 
     def __init__(self, config: SourceConfig):

@@ -42,6 +42,7 @@ class ImageFolder(Source):
     Shards are runs of rows (see `runs`); each shard's rows are kept packed, so that a replica need not list anything.
     """
 
+    cuts_shards = True
     driver_only = ("rows",)
 
     def __init__(self, config: SourceConfig, root: Place):
