@@ -38,7 +38,6 @@ def push(output: Output, repo: str, private: bool = False, message: str = "Updat
             repo_type="dataset",
             folder_path=output.place.path,
             allow_patterns=[f"data/*{output.ending}", *FILES],
-            ignore_patterns=["*/.*", "_*"],
             delete_patterns=[f"data/*/[0-9]*-*.????????{ending}" for ending in (".parquet", ".arrow")],
             commit_message=message,
         )

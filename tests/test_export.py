@@ -13,7 +13,7 @@ from PIL import Image
 
 from levit_batch.errors import ConfigError, OutputError
 from levit_batch.export import export_csv, export_jsonl
-from levit_batch.export_arrays import export_cleanlab, export_numpy
+from levit_batch.export_arrays import export_cleanlab, export_numpy, softmax
 from levit_batch.export_images import export_fiftyone
 from levit_batch.scan import list_matrix
 from levit_batch.sources import open_source
@@ -105,3 +105,7 @@ def test_nothing_is_replaced(made, tmp_path):
     (tmp_path / "mine").write_text("x")
     with pytest.raises(OutputError, match="is not empty"):
         export_csv(made.output, str(tmp_path))
+
+
+def test_softmax_of_large_logits():
+    assert np.allclose(softmax(np.array([[1000.0, 1000.0, -1000.0]])), [[0.5, 0.5, 0.0]])

@@ -75,6 +75,7 @@ def test_calibration_error_by_hand(made):
             by_hand += inside.mean() * abs(right[inside].mean() - score[inside].mean())
     assert found["error"] == pytest.approx(by_hand, abs=1e-6) and by_hand > 0.01
     assert sum(b["rows"] for b in found["bins"]) == len(score)
+    assert all(b["from"] - 1e-6 <= b["score"] <= b["to"] + 1e-6 for b in found["bins"] if b["rows"])
 
 
 def test_several_truths_a_row(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from levit_batch.errors import ConfigError
+from levit_batch.errors import ConfigError, OutputError
 from levit_batch.metrics import measure
 from pipelines.cli import main
 from pipelines.show import cells, select
@@ -36,6 +36,15 @@ def test_the_first_n_and_whether_there_are_more(made):
     found, more = select(made.output, n=50)
     assert found["row"].to_pylist() == made.table["row"].to_pylist()[:50] and more
     assert select(made.output, n=120)[1] is False
+
+
+def test_no_more_files_are_read_than_needed(tmp_path):
+    made = make_output(tmp_path, chunk_rows=4)
+    last = max((made.path / "data/part-02.parquet").iterdir())
+    last.write_bytes(b"PAR1 damaged PAR1")
+    assert select(made.output, n=5)[0].num_rows == 5
+    with pytest.raises(OutputError, match="cannot be read .* delete it and run the job again"):
+        select(made.output, n=1000)
 
 
 def test_error_rows_and_columns(made):
