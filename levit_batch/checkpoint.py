@@ -15,12 +15,8 @@ from levit_batch.checkpoint_files import CheckpointFiles, find_files, read_tenso
 from levit_batch.checkpoint_forms import Weights, infer_config, to_huggingface
 from levit_batch.checkpoint_processor import full_processor, timm_processor
 from levit_batch.errors import CheckpointError
-from levit_batch.levit import (
-    LevitForImageClassification,
-    LevitForImageClassificationWithTeacher,
-    LevitModel,
-    bias_index,
-)
+from levit_batch.levit import LevitForImageClassification, LevitForImageClassificationWithTeacher, LevitModel
+from levit_batch.levit_blocks import bias_index
 from levit_batch.levit_config import LevitConfig
 
 BOOKKEEPING = ".num_batches_tracked"  # batch norm's step count: no effect on any prediction

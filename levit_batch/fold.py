@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from levit_batch.errors import CheckpointError
 from levit_batch.fast_linear import FastLinear
-from levit_batch.levit import MLP, Attention, AttentionSubsample, ConvBN, Head, LinearBN, Residual
+from levit_batch.levit_blocks import MLP, Attention, AttentionSubsample, ConvBN, Head, LinearBN, Residual
 
 Heads = Literal["average", "class", "distill"]
 

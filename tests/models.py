@@ -15,13 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import nn
 
-from levit_batch.levit import (
-    Attention,
-    Head,
-    LevitForImageClassification,
-    LevitForImageClassificationWithTeacher,
-    Residual,
-)
+from levit_batch.levit import LevitForImageClassification, LevitForImageClassificationWithTeacher
+from levit_batch.levit_blocks import Attention, Head, Residual
 from levit_batch.levit_config import VARIANTS, LevitConfig
 
 TINY = LevitConfig(

@@ -9,13 +9,8 @@ import torch
 import transformers
 
 from levit_batch.checkpoint import load_checkpoint
-from levit_batch.levit import (
-    LevitForImageClassification,
-    LevitForImageClassificationWithTeacher,
-    LevitModel,
-    Residual,
-    bias_index,
-)
+from levit_batch.levit import LevitForImageClassification, LevitForImageClassificationWithTeacher, LevitModel
+from levit_batch.levit_blocks import Residual, bias_index
 from levit_batch.levit_config import VARIANTS
 from tests.models import TINY, normalised, photographs, shared_model, signal_model
 

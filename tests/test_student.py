@@ -9,7 +9,8 @@ import torch
 from levit_batch.checkpoint import load_checkpoint
 from levit_batch.errors import ConfigError
 from levit_batch.finetune_config import FinetuneConfig, StudentConfig
-from levit_batch.levit import LevitForImageClassification, LevitForImageClassificationWithTeacher, Residual
+from levit_batch.levit import LevitForImageClassification, LevitForImageClassificationWithTeacher
+from levit_batch.levit_blocks import Residual
 from levit_batch.load_config import validate
 from levit_batch.preprocess import Preprocessor
 from levit_batch.student import Normalise, Teacher, build_student, scratch_config
