@@ -90,13 +90,10 @@ def _authors_names(tensors: Weights) -> dict[str, str]:
     count = 1 + max((int(m[1]) for name in tensors if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     stage, first, ends = 0, 0, False
     for block in range(count):
-        is_mlp = f"blocks.{block}.m.0.c.weight" in tensors
-        if ends and not is_mlp:
-            stage, first, ends = stage + 1, block, False
         at = f"levit.encoder.stages.{stage}.layers.{block - first}"
         if f"blocks.{block}.kv.c.weight" in tensors:
             places |= _layer_places(f"blocks.{block}", at, _AUTHORS_LAYERS)
-            ends = True
+            ends = True  # after the MLP that follows
             continue
         places |= _layer_places(f"blocks.{block}.m", f"{at}.module", _AUTHORS_LAYERS)
         if ends:

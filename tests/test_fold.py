@@ -91,8 +91,9 @@ def test_a_batch_of_one_equals_a_batch_of_many(variant):
     pixels = pixels_for(shared_model(variant), 9)
     together = folded(pixels)
     for index in range(9):
-        for alone, many in zip(folded(pixels[index : index + 1]), together, strict=True):
-            close(alone[0], many[index], 1e-5)
+        embedding, logits = folded(pixels[index : index + 1])
+        for alone, many in zip((embedding[0], logits[0]), (out[index] for out in together), strict=True):
+            close(alone, many, 1e-5 * max(1.0, many.abs().max().item()))
 
 
 @pytest.mark.parametrize(
@@ -126,8 +127,8 @@ def test_it_pickles_and_moves():
     embedding, logits = folded(pixels)
     again = pickle.loads(pickle.dumps(folded))
     assert again(pixels)[1].equal(logits) and isinstance(again, FoldedLevit)
-    for dtype, atol in ((torch.float64, 1e-5), (torch.bfloat16, 0.2), (torch.float16, 0.02), (torch.float32, 0.02)):
-        moved = again.to(dtype)  # the last one comes back from float16: nothing stale is left in float32
+    for dtype, atol in ((torch.float64, 2e-5), (torch.float16, 0.02), (torch.float32, 0.02), (torch.bfloat16, 0.2)):
+        moved = again.to(dtype)  # float32 comes back from float16: nothing is left as it was
         assert {out.dtype for out in moved(pixels)} == {dtype}
         close(moved(pixels)[1].float(), logits, atol)
     assert folded.to("meta")(pixels.to("meta"))[0].shape == embedding.shape
