@@ -98,7 +98,10 @@ def thumbnails(source: Source, samples: Iterable[Sample], max_pixels: int, secon
         shards = _shards(source, wanted)
     except (LevitBatchError, OSError) as e:
         return [sample | {"image": None, "note": f"the source cannot be read any more: {e}"} for sample in samples]
-    return [_with_image(source, shards.get(s["shard"]), s, max_pixels, until) for s in samples]
+    # In the order of the source: some can only be read forwards.
+    order = sorted(range(len(samples)), key=lambda i: (samples[i]["shard"], samples[i]["row"]))
+    found = {i: _with_image(source, shards.get(samples[i]["shard"]), samples[i], max_pixels, until) for i in order}
+    return [found[i] for i in range(len(samples))]
 
 
 def _shards(source: Source, wanted: set[str]) -> dict[str, Shard]:
@@ -124,7 +127,7 @@ def _with_image(source: Source, shard: Shard | None, sample: Sample, max_pixels:
         data = next(iter(source.read(chunk)))[IMAGE_BYTES][0].as_py()
         return sample | {"image": thumbnail(decode(data or b"", max_pixels=max_pixels)), "note": None}
     except (LevitBatchError, OSError, StopIteration, IndexError) as e:
-        return sample | {"image": None, "note": f"cannot be read any more: {e}"}
+        return sample | {"image": None, "note": f"cannot be read any more: {str(e) or 'the row is gone'}"}
 
 
 def thumbnail(pixels: np.ndarray, edge: int = EDGE) -> bytes:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,15 +16,11 @@ def console() -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
-def table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> Table:
-    """A table of texts; columns in `right` are aligned to the right."""
-    made = Table(
-        title=None if title is None else Text(title),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        show_header=any(head),
-    )
+def table(
+    title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
+) -> Group | Table:
+    """A table of texts under its title; columns in `right` are aligned to the right."""
+    made = Table(box=None, pad_edge=False, show_header=any(head))
     for i, name in enumerate(head):
         number = i in right
         made.add_column(
@@ -32,4 +28,5 @@ def table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]],
         )
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
-    return made
+    # Table's own title would be broken to the width of a narrow table.
+    return made if title is None else Group(Text(title, style="italic"), made)
