@@ -26,8 +26,8 @@ def compare(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[st
     """Hold the stats of one run's rows (`stats.add_stats`) against those of the runs before it, oldest first.
 
     Returns JSON values: verdict ("ok", "drift", "too few rows", "no history"), why (a sentence), breaches (names),
-    reference {runs, rows}, rows, checks [{name, title, value, threshold, noise, breach}], moved [{label, now, before}]
-    (the labels whose share of the rows changed most).
+    reference {runs, rows}, rows, checks [{name, title, value, threshold, noise, allowed (the larger of both), breach}],
+    moved [{label, now, before}] (the labels whose share of the rows changed most).
     """
     before = [stats for stats in before if stats["rows"]][-config.history :]
     reference = add_stats(before)
@@ -43,7 +43,7 @@ def compare(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[st
         return said | _verdict("too few rows", f"fewer than drift.min_rows={config.min_rows} new rows")
     checks = [check for check in _checks(now, reference, config) if check]
     breaches = [check for check in checks if check["breach"]]
-    why = "; ".join(f"{c['title']} {c['value']:.3g}, allowed {c['threshold']:.3g}" for c in breaches)
+    why = "; ".join(f"{c['title']} {c['value']:.3g}, allowed {c['allowed']:.3g}" for c in breaches)
     said |= {"checks": checks, "moved": _moved(now, reference)}
     return said | _verdict("drift" if breaches else "ok", why or "within all thresholds", [c["name"] for c in breaches])
 
@@ -73,9 +73,10 @@ def _checks(now: Stats, before: Stats, config: DriftConfig) -> list[dict[str, An
 
 
 def _check(name: str, title: str, value: float, noise: float, threshold: float) -> dict[str, Any]:
+    allowed = max(threshold, float(noise))
     return {
         "name": name, "title": title, "value": float(value), "threshold": threshold, "noise": float(noise),
-        "breach": bool(value > max(threshold, noise)),
+        "allowed": allowed, "breach": bool(value > allowed),
     }  # fmt: skip
 
 
