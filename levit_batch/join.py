@@ -15,7 +15,7 @@ from levit_batch.plan import Shard
 from levit_batch.scan import ChunkFile, job_of, require_files, scan_files, schema_of
 from levit_batch.schema import kept_name
 from levit_batch.sources import Source
-from levit_batch.sources.files import open_file
+from levit_batch.sources.identity import open_file
 
 BATCH_ROWS = 256
 FEATURES = b"huggingface"

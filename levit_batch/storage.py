@@ -21,6 +21,9 @@ from levit_batch.retry import retry
 
 NATIVE = {"s3", "gs", "gcs"}
 FSSPEC = {"hf", "http", "https"}
+PINNED = re.compile(
+    r"(?:(?P<kind>datasets|spaces|models)/)?(?P<repo>[^/@]+/[^/@]+)@(?P<commit>[0-9a-f]{40})/(?P<path>.+)"
+)
 OPTIONS = re.compile(r"\?(region|endpoint_override|scheme|anonymous|retry_limit_seconds|project_id)=")
 
 
@@ -165,7 +168,18 @@ class Hub(Ranged):
     """Repositories of the Hugging Face Hub."""
 
     def open_input_file(self, path):
-        return pa.PythonFile(hub_file(self.fs.url(path)), mode="r")
+        return pa.PythonFile(hub_file(self._url(path)), mode="r")
+
+    def _url(self, path: str) -> str:
+        """Where the file is downloaded from. At a commit nothing needs to be asked: a replica opens thousands of files."""
+        found = PINNED.fullmatch(path)
+        if not found:
+            return self.fs.url(path)
+        from huggingface_hub import hf_hub_url
+
+        kind = (found["kind"] or "models").removesuffix("s")
+        where = {"repo_type": kind, "revision": found["commit"], "endpoint": self.fs.endpoint}
+        return hf_hub_url(found["repo"], found["path"], **where)
 
 
 def shown(url: str) -> str:

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from huggingface_hub import HfFileSystem
 
 import levit_batch.retry
+from levit_batch import storage
 from levit_batch.errors import SourceError
 from levit_batch.plan import plan_chunks
 from levit_batch.schema import IMAGE_BYTES, TARGET
@@ -273,3 +275,48 @@ def test_offline(hub, monkeypatch):
 def test_a_local_folder_is_accepted_as_load_dataset_does(tmp_path):
     write_parquet(tmp_path / "data", pictures())
     assert good(read_all(open_at(tmp_path, **KEEP))) == expected(pictures())
+
+
+def test_other_sources_take_addresses_on_the_hub(hub):
+    write_parquet(repo(hub, "pics") / "data", pictures())
+    write_tars(repo(hub, "tars") / "t", pictures())
+    write_metadata_folder(repo(hub, "folder") / "a", pictures())
+    hub.fail_every(5)
+    sources = [
+        open_at("hf://datasets/org/pics/data/*.parquet", **KEEP | {"type": "parquet"}),
+        open_at("hf://datasets/org/pics", **KEEP | {"type": "parquet"}),
+        open_at("hf://datasets/org/folder", **KEEP | {"type": "imagefolder"}),
+    ]
+    for source in sources:
+        assert good(read_all(sent(source))) == expected(pictures())
+    tars = open_at("hf://datasets/org/tars", type="webdataset", target_column="cls")
+    assert good(read_all(sent(tars))) == expected(pictures(), caption=False)
+
+
+def test_a_branch_that_moves_between_plan_and_read_is_noticed(hub):
+    folder = write_parquet(repo(hub, "pics") / "data", pictures())
+    source = open_at("hf://datasets/org/pics/data", **KEEP | {"type": "parquet"})
+    chunk = next(plan_chunks(source.shards(), 20))
+    write_parquet(folder, pictures()[::-1])
+    storage._hub.cache_clear()
+    with pytest.raises(OSError, match="changed since the job was planned"):
+        list(sent(source).read(chunk))
+
+
+def test_planning_asks_the_hub_little(hub):
+    folder = repo(hub, "many") / "data"
+    folder.mkdir(parents=True)
+    for i in range(40):
+        pq.write_table(table(pictures()[:2]), folder / f"{i:03d}.parquet")
+    source = open_at("org/many", **KEEP)
+    hub.reset()
+    assert len(list(source.shards())) == 40
+    listings = [request for request in hub.requests if "/api/" in request.path]
+    assert len(listings) < 8
+    hub.reset()
+    replica, chunk = sent(source), next(plan_chunks([next(source.shards())], 20))
+    storage._hub.cache_clear()
+    HfFileSystem.clear_instance_cache()
+    hub.reset()
+    list(replica.read(chunk))
+    assert len(hub.requests) < 12 and not [request for request in hub.requests if "/tree/" in request.path]

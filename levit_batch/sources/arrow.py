@@ -15,7 +15,8 @@ from levit_batch.sources import READ_ROWS, Source
 from levit_batch.sources.arrow_file import ArrowFile
 from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns, standard_table
 from levit_batch.sources.damage import damage
-from levit_batch.sources.files import THREADS, File, find_files
+from levit_batch.sources.files import find_files
+from levit_batch.sources.identity import THREADS, File
 from levit_batch.storage import Place, place, shown
 
 ENDINGS = (".arrow", ".ipc", ".feather", ".arrows")

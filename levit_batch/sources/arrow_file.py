@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from levit_batch.sources.damage import damage
-from levit_batch.sources.files import open_file
+from levit_batch.sources.identity import open_file
 from levit_batch.storage import place, scheme
 
 MAGIC = b"ARROW1"

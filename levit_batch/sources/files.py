@@ -4,34 +4,18 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 from pyarrow import fs
 
 from levit_batch.errors import SourceError
-from levit_batch.plan import version_of
-from levit_batch.retry import LastingError, retry
+from levit_batch.retry import retry
+from levit_batch.sources.identity import THREADS, File, hub_listing, stamp_of
 from levit_batch.storage import Place, place, scheme, shown
 
 GLOB = re.compile(r"[*?\[]")
 BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<choices>[^{}]*,[^{}]*))\}")
-THREADS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """name: path relative to what was asked for; stamp: what changes when the content does (etag or mtime)."""
-
-    name: str
-    url: str
-    size: int
-    stamp: str
-
-    @property
-    def version(self) -> str:
-        return version_of(self.size, self.stamp)
 
 
 def find_files(paths: str | list[str], endings: tuple[str, ...]) -> list[File]:
@@ -67,20 +51,6 @@ def expand_braces(path: str) -> list[str]:
     return [path[: found.start()] + choice + rest for choice in choices for rest in expand_braces(path[found.end() :])]
 
 
-def identified(files: list[File]) -> Iterator[File]:
-    """The files with the stamps that `open_file` finds, which for an object store only an opened file tells."""
-
-    def identify(file: File) -> File:
-        if scheme(file.url) in ("", "file", "hf", "http", "https"):
-            return file
-        stream, opened = open_file(file.url)
-        stream.close()
-        return replace(opened, name=file.name)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(identify, files)
-
-
 def _named_apart(lists: list[list[File]]) -> Iterator[File]:
     """The files; where several places hold files of the same name, named from the folder that all places share."""
     flat = [file for files in lists for file in files]
@@ -100,7 +70,7 @@ def _find(path: str, endings: tuple[str, ...]) -> Iterable[File]:
         if info.type == fs.FileType.NotFound:
             raise SourceError(_not_found(path))
         if info.type == fs.FileType.File and pattern is None:
-            return [_file(base, shown(base.url).rsplit("/", 1)[-1], info)]
+            return [File(shown(base.url).rsplit("/", 1)[-1], base.url, info.size, stamp_of(base, info=info))]
         files = list(_below(base, pattern, endings))
     except OSError as e:
         raise SourceError(f"source.path: {shown(path)} cannot be listed: {e}") from None
@@ -112,51 +82,22 @@ def _find(path: str, endings: tuple[str, ...]) -> Iterable[File]:
 
 def _below(base: Place, pattern: str | None, endings: tuple[str, ...]) -> Iterator[File]:
     wanted = re.compile(_translate(pattern)) if pattern else None
-    if scheme(base.url) == "hf":
-        retry(
-            lambda: base.filesystem.handler.fs.find(base.path)
-        )  # one request a page fills its cache, not one a folder
+    for file in _hub(base) if scheme(base.url) == "hf" else _listed(base):
+        hidden = any(part.startswith((".", "_")) for part in file.name.split("/"))
+        if not hidden and (wanted.fullmatch(file.name) if wanted else file.name.lower().endswith(endings)):
+            yield file
+
+
+def _listed(base: Place) -> Iterator[File]:
     for info in retry(base.list):
-        name = info.path[len(base.path) :].lstrip("/")
-        hidden = any(part.startswith((".", "_")) for part in name.split("/"))
-        if info.type != fs.FileType.File or hidden:
-            continue
-        if wanted.fullmatch(name) if wanted else name.lower().endswith(endings):
-            yield _file(base.join(name), name, info)
+        if info.type == fs.FileType.File:
+            name = info.path[len(base.path) :].lstrip("/")
+            yield File(name, base.join(name).url, info.size, str(info.mtime_ns))
 
 
-def _file(at: Place, name: str, info: fs.FileInfo) -> File:
-    return File(name, at.url, info.size, stamp_of(at, info=info))
-
-
-def stamp_of(at: Place, stream: pa.NativeFile | None = None, info: fs.FileInfo | None = None) -> str:
-    """What changes when the content does: the store's etag where one is to be had for free, else the modification time.
-
-    An object store tells the etag of an opened `stream`; the Hub tells a file's hash.
-    """
-    if scheme(at.url) in ("hf", "http", "https"):
-        facts = retry(lambda: at.filesystem.handler.fs.info(at.path))
-        lfs = facts.get("lfs")
-        return str(lfs.sha256 if lfs else facts.get("blob_id") or facts.get("ETag") or facts.get("Last-Modified"))
-    if stream is not None and not at.local:
-        etag = (stream.metadata() or {}).get(b"ETag") or (stream.metadata() or {}).get("ETag")
-        if etag:
-            return etag.decode() if isinstance(etag, bytes) else etag
-    return str((info or at.info()).mtime_ns)
-
-
-def open_file(url: str, version: str | None = None) -> tuple[pa.NativeFile, File]:
-    """Open a file for reading by position, and say which content it has now.
-
-    Raises OSError when it cannot be opened, LastingError when its content is another than `version`.
-    """
-    at = place(url)
-    stream = retry(lambda: at.filesystem.open_input_file(at.path))
-    file = File(shown(url).rsplit("/", 1)[-1], url, stream.size(), stamp_of(at, stream))
-    if version is not None and file.version != version:
-        stream.close()
-        raise LastingError(f"{shown(url)} changed since the job was planned; run again to plan its new content")
-    return stream, file
+def _hub(base: Place) -> Iterator[File]:
+    for name, (size, stamp) in hub_listing(base).items():
+        yield File(name, base.join(name).url, size, stamp)
 
 
 def _split_glob(path: str) -> tuple[str, str | None]:

@@ -15,8 +15,8 @@ from levit_batch.plan import Chunk, Shard, version_of
 from levit_batch.retry import retry
 from levit_batch.sources import READ_ROWS, Source
 from levit_batch.sources.columns import check_columns, column_of, find_type, standard_table
-from levit_batch.sources.files import stamp_of
 from levit_batch.sources.hub_errors import explain
+from levit_batch.sources.identity import stamp_of
 from levit_batch.storage import place
 
 if TYPE_CHECKING:

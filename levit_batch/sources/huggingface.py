@@ -4,7 +4,6 @@ Parquet is read by range requests, as the `parquet` source reads it; everything 
 """
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,9 @@ from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.hub import patient_hub
 from levit_batch.sources import Source
-from levit_batch.sources.files import THREADS, File, stamp_of
 from levit_batch.sources.folder_metadata import METADATA_NAMES
 from levit_batch.sources.hub_errors import explain
+from levit_batch.sources.identity import File, hub_listing, stamp_of
 from levit_batch.sources.imagefolder import IMAGE_ENDINGS, ImageFolder
 from levit_batch.sources.parquet import ParquetSource
 from levit_batch.sources.webdataset import WebDataset
@@ -129,7 +128,7 @@ class HubFolder(ImageFolder):
     """The images of a dataset at one commit, as far as they belong to the splits asked for."""
 
     def __init__(self, config: SourceConfig, base: str, urls: list[str]):
-        super().__init__(config, place(base))
+        super().__init__(config, base)
         self.urls, self.revision = set(urls), commit_of(urls)
 
     @property
@@ -156,16 +155,24 @@ def commit_of(urls: list[str]) -> str | None:
 
 def data_files(urls: list[str]) -> list[File]:
     """Data files as shards: named by their paths in the repository, identified by the Hub's hashes of them."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        files = list(pool.map(_file, urls))
+    root = _root(urls[0])
+    listing = hub_listing(place(root)) if root else {}
+    files = []
+    for url in urls:
+        name = url[len(root) :].lstrip("/") if root else url.rsplit("/", 1)[-1]
+        size, stamp = listing[name] if root else _local(url)
+        files.append(File(name, url, size, stamp))
     if len({file.name for file in files}) < len(files):
         raise SourceError("source.path: the dataset has several data files of one name; give them folders")
     return files
 
 
-def _file(url: str) -> File:
-    """A data file as a shard: named by its path in the repository, identified by the Hub's hash of it."""
-    at = place(url)
-    info = at.info()
+def _root(url: str) -> str:
+    """The repository at its commit, or "" for a file that is not on the Hub."""
     found = COMMIT.match(url)
-    return File(found["path"] if found else url.rsplit("/", 1)[-1], url, info.size, stamp_of(at, info=info))
+    return url[: found.start("path")].rstrip("/") if found else ""
+
+
+def _local(url: str) -> tuple[int, str]:
+    info = place(url).info()
+    return info.size, stamp_of(place(url), info=info)

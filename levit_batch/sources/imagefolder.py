@@ -32,7 +32,7 @@ def open_source(config: SourceConfig) -> "ImageFolder":
     if not isinstance(config.path, str):
         raise SourceError("source.path: an imagefolder source has one folder, not a list")
     path = config.path.rstrip("/") + (f"/{config.split}" if config.split else "")
-    return ImageFolder(config, place(path))
+    return ImageFolder(config, path)
 
 
 class ImageFolder(Source):
@@ -45,10 +45,15 @@ class ImageFolder(Source):
     cuts_shards = True
     driver_only = ("rows",)
 
-    def __init__(self, config: SourceConfig, root: Place):
+    def __init__(self, config: SourceConfig, path: str):
         super().__init__(config)
-        self.folder = root
+        self.url = place(path).url
         self._packed: dict[str, bytes] = {}
+
+    @property
+    def folder(self) -> Place:
+        """Made where it is needed: a file system of the Hub would take its whole listing along to the replicas."""
+        return place(self.url)
 
     def listing(self) -> pa.Table:
         """The files: name, size, stamp. Raises SourceError when the folder cannot be listed."""

@@ -9,6 +9,7 @@ from pyarrow import fs
 
 from levit_batch.errors import SourceError
 from levit_batch.retry import retry
+from levit_batch.sources.identity import hub_listing
 from levit_batch.storage import Place, scheme, shown
 
 LISTING = pa.schema([("name", pa.large_string()), ("size", pa.int64()), ("stamp", pa.large_string())])
@@ -66,7 +67,7 @@ def _remote(root: Place) -> Iterator[Entry]:
             f"source.path: {shown(root.url)}: a web server cannot be listed; use a store, or a list in Parquet"
         )
     if scheme(root.url) == "hf":
-        yield from _hub(root)
+        yield from _visible([(name, *facts) for name, facts in hub_listing(root).items()])
         return
     found = [
         (info.path[len(root.path) :].lstrip("/"), info.size, str(info.mtime_ns))
@@ -74,17 +75,6 @@ def _remote(root: Place) -> Iterator[Entry]:
         if info.type == fs.FileType.File
     ]
     yield from _visible(found)
-
-
-def _hub(root: Place) -> Iterator[Entry]:
-    files = root.filesystem.handler.fs.find(root.path, detail=True)
-    yield from _visible([(path[len(root.path) :].lstrip("/"), *hub_facts(facts)) for path, facts in files.items()])
-
-
-def hub_facts(facts: dict) -> tuple[int, str]:
-    """Size and hash of a file of the Hub, from its entry in a listing."""
-    lfs = facts.get("lfs")
-    return facts["size"], str(lfs.sha256 if lfs else facts.get("blob_id"))
 
 
 def _visible(found: list[Entry]) -> Iterator[Entry]:

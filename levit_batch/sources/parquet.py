@@ -13,7 +13,8 @@ from levit_batch.plan import Chunk, Shard
 from levit_batch.sources import READ_ROWS, Source
 from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns, standard_table
 from levit_batch.sources.damage import damage
-from levit_batch.sources.files import File, find_files, open_file
+from levit_batch.sources.files import find_files
+from levit_batch.sources.identity import File, open_file, open_listed
 from levit_batch.storage import scheme, shown
 
 FOOTER_THREADS = 32
@@ -106,7 +107,7 @@ def _batch_rows(group: pq.RowGroupMetaData) -> int:
 def _footer(listed: File) -> tuple[File, pq.FileMetaData]:
     """The footer of a file and which content of it that is. Raises SourceError when it is not a Parquet file."""
     try:
-        stream, file = open_file(listed.url)
+        stream, file = open_listed(listed)
         with stream:
             return file, pq.read_metadata(stream)
     except (pa.ArrowInvalid, OSError) as e:

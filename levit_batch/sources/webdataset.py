@@ -18,7 +18,8 @@ from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, Shard
 from levit_batch.sources import READ_ROWS, Source
 from levit_batch.sources.columns import check_columns, error_table, standard_table
-from levit_batch.sources.files import File, find_files, identified, open_file
+from levit_batch.sources.files import find_files
+from levit_batch.sources.identity import File, identified, open_file
 from levit_batch.sources.imagefolder import IMAGE, IMAGE_ENDINGS
 from levit_batch.sources.tar_samples import Sample, samples
 from levit_batch.storage import scheme, shown
