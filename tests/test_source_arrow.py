@@ -48,6 +48,15 @@ def test_both_forms_of_ipc(tmp_path, form, compression):
     assert good(read_all(source, 4)) == expected(pictures())
 
 
+def test_single_files_globs_and_lists(tmp_path):
+    write_ipc(tmp_path / "a.arrow", table(pictures()[:30]))
+    write_ipc(tmp_path / "b.feather", table(pictures()[30:]), "stream")
+    one, two = str(tmp_path / "a.arrow"), str(tmp_path / "b.feather")
+    assert read_all(open_at(one, **ARROW)).num_rows == 30
+    for path in ([one, two], f"{tmp_path}/*.*", f"{tmp_path}/{{a.arrow,b.feather}}"):
+        assert good(read_all(open_at(path, **ARROW))) == expected(pictures())
+
+
 def test_a_saved_dataset_with_indices_is_refused(tmp_path):
     dataset().save_to_disk(tmp_path / "d")
     state = json.loads((tmp_path / "d" / "state.json").read_text())

@@ -10,14 +10,14 @@ import pyarrow as pa
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, Shard
-from levit_batch.retry import passing, retry
+from levit_batch.retry import retry
 from levit_batch.sources import READ_ROWS, Source
 from levit_batch.sources.arrow_file import ArrowFile
 from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns, standard_table
 from levit_batch.sources.damage import damage
-from levit_batch.sources.files import find_files
+from levit_batch.sources.files import GLOB, find_files
 from levit_batch.sources.identity import THREADS, File
-from levit_batch.storage import Place, place, shown
+from levit_batch.storage import Place, place, scheme, shown
 
 ENDINGS = (".arrow", ".ipc", ".feather", ".arrows")
 
@@ -95,7 +95,10 @@ class ArrowSource(Source):
 
 def saved_dataset(config: SourceConfig) -> list[File] | None:
     """The data files of a `save_to_disk` folder (for a DatasetDict: of `source.split`), or None for any other folder."""
-    folder = place(str(config.path))
+    path = str(config.path)
+    if path.lower().endswith(ENDINGS) or GLOB.search(path) or scheme(path) in ("http", "https"):
+        return None
+    folder = place(path)
     splits = _json(folder.join("dataset_dict.json"))
     if splits is not None:
         names = splits.get("splits", [])
@@ -127,8 +130,6 @@ def _json(at: Place) -> dict | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as e:
-        if isinstance(e, OSError) and (passing(e) or not at.local):
-            return None  # a glob, say, or a single file taken for a folder
         raise SourceError(f"{shown(at.url)}: cannot be read: {e}") from None
 
 
