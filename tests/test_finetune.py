@@ -247,7 +247,7 @@ def test_folder_a_class_is_learnt_by_a_linear_probe_and_goes_on_from_there(tmp_p
     fast = ("train.epochs=15", "train.learning_rate=0.02")
     record = finetune(config(tmp_path / "probe", source, *small, model, "train.freeze=backbone", *fast))
     assert load_checkpoint(str(tmp_path / "probe")).class_names == ["china", "flower"]
-    assert record["history"][-1]["accuracy"] > 0.8
+    assert record["history"][-1]["accuracy"] > 0.7 > record["history"][0]["accuracy"]
     again = finetune(config(tmp_path / "again", source, *small, f"model={{checkpoint: {tmp_path}/probe}}"))
     assert again["history"][0]["loss"] < record["history"][0]["loss"]
 

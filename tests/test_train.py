@@ -65,6 +65,7 @@ def test_reported_loss_is_the_mean_over_the_images_of_the_epoch(tmp_path, way):
     def spy(self, *args, **options):
         output = original(self, *args, **options)
         if output.loss is not None:
+            assert options["label_smoothing"] == one.config.train.label_smoothing > 0
             losses.append(output.loss.item())
         return output
 
