@@ -42,13 +42,14 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
     if local and compute.decode_cpus == "auto" and not uses_gpu(compute):
         options["object_store_memory"] = OBJECT_STORE_BYTES  # pixels travel through it only when decoding is apart
     try:
-        ray.init(
-            address=compute.address or "local",
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            configure_logging=True,
-            **options,
-        )
+        with contextlib.nullcontext() if verbose else _hushed():
+            ray.init(
+                address=compute.address or "local",
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                configure_logging=True,
+                **options,
+            )
     except (ConnectionError, TimeoutError) as e:
         raise ConfigError(f"compute.address: no Ray cluster answers at {compute.address}: {e}") from None
     except (RuntimeError, OSError) as e:
@@ -68,6 +69,19 @@ def check_address(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as e:
         raise ConfigError(f"compute.address: no Ray cluster answers at {address}: {e}") from None
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what C code says on standard error: Ray's core tells there that it was told to be quiet."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _bring_package() -> dict:

@@ -42,7 +42,8 @@ class Display:
         self.unit = "chunks" if by_chunk else "rows"
         self.done = len(plan.done) if by_chunk else plan.done_rows
         self.total = plan.chunks if by_chunk else plan.rows
-        self.started = self.said = time.monotonic()
+        self.said = time.monotonic()
+        self.working: float | None = None  # since when chunks are worked on: not since Ray began to start
         if not self.console or not plan.pending:
             yield
         elif self.console.is_terminal:
@@ -70,6 +71,8 @@ class Display:
         if "failed" in record:
             self.failed += 1
         else:
+            if self.working is None:
+                self.working = time.monotonic() - sum(record.get("seconds", {}).values())
             self.done += 1 if self.unit == "chunks" else record["rows"]
             self.labelled += record["rows"]
             self.errors += sum(record["errors"].values())
@@ -84,7 +87,7 @@ class Display:
         return f"{share:3.0f}%  {self.facts()}"
 
     def facts(self) -> str:
-        seconds = time.monotonic() - self.started
+        seconds = time.monotonic() - self.working if self.working is not None else 0.0
         speed = self.labelled / seconds if seconds else 0
         parts = [f"{self.done:,} of {self.total:,} {self.unit}", f"{speed:,.0f} images/s"]
         if self.labelled and self.done < self.total:

@@ -33,6 +33,13 @@ def test_what_was_done_before_counts_and_it_ends_at_a_hundred():
     assert last.startswith("100%  300 of 300 rows") and "1 chunk attempts failed" in last and "left" not in last
 
 
+def test_the_speed_is_that_of_the_work_not_of_the_start():
+    shown, _ = display(terminal=False)
+    with shown.run(Progress(chunks=2, rows=2000, pending=[chunk(0, 1000), chunk(1000, 2000)])):
+        shown.add(record(1000) | {"seconds": {"decode": 40.0, "predict": 60.0}})
+        assert " 10 images/s" in shown.line() and "1:40 left" in shown.line()
+
+
 def test_a_bar_on_a_terminal():
     shown, file = display(terminal=True)
     with shown.run(Progress(chunks=1, rows=100, pending=[chunk(0, 100)])):
