@@ -67,9 +67,17 @@ def compare(chunks: Iterable[Chunk], output: Output, limit: int | None, shards: 
         progress.rows += rows
     for shard, files in staged.items():
         progress.garbage += [output.place.join("_staging", shard, file.name) for file in files]
+    progress.garbage += _old_markers(progress.pending, output)
     if limit is None:
         progress.vanished = sorted(set(live) - seen)
     return progress
+
+
+def _old_markers(pending: list[Chunk], output: Output) -> list[Place]:
+    """Markers of attempts at chunks that are not pending: their process died between the chunk's file and the marker."""
+    names = {output.chunk_name(chunk) for chunk in pending}
+    found = [f"{shard}/{file.name}" for shard, files in output.written("_attempts").items() for file in files]
+    return [output.place.join("_attempts", name) for name in found if name not in names]
 
 
 def _sort(

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from levit_batch.attempts import Attempts
 from levit_batch.config import OutputConfig
 from levit_batch.output import Output
 from levit_batch.plan import Shard, plan_chunks
@@ -155,3 +156,12 @@ def test_temporary_files_of_dead_writers_are_garbage(output, tmp_path):
     label(output, plan(output, [A]).pending)
     (tmp_path / "data/a/.000000000-000000099.aaaaaaaa.parquet.123.tmp").write_bytes(b"half")
     assert [place.path.endswith(".tmp") for place in plan(output, [A]).garbage] == [True]
+
+
+def test_markers_of_attempts_at_finished_chunks_are_garbage(output):
+    chunks = plan(output, [A]).pending
+    attempts = Attempts(output, "run")
+    for chunk in chunks[:2]:
+        attempts.begin(chunk)
+    label(output, chunks[:1])  # and the process died before it could take the marker away
+    assert [file.path for file in plan(output, [A]).garbage] == [attempts._place(chunks[0]).path]

@@ -191,7 +191,7 @@ def test_from_s3_to_s3_through_kill_9(places, checkpoint, expected, tmp_path):
         return [info.path for info in place(f"{out}/data").list() if info.is_file]
 
     process = job.start()
-    wait_for(lambda: len(written()) >= 2 or process.poll() is not None)
+    wait_for(lambda: len(written()) >= 2 or process.poll() is not None, 240)
     kill_all(process)
     killed = len(written())
     assert 2 <= killed < 28
