@@ -4,19 +4,23 @@ import re
 
 import pyarrow as pa
 
-# What Arrow's decoders say as an OSError that comes without an error number. Anything else may pass.
+from levit_batch.retry import LastingError
+
+# What Arrow's decoders say, as an OSError that comes without an error number. Anything else may pass.
 SAID_BY_DECODERS = re.compile(
-    r"corrupt|unexpected end of (stream|page)|deserialize|decompress|invalid (page|thrift|header)|unknown (encoding|page)"
-    r"|zstd|snappy|lz4|gzip|brotli|dictionary index|tthrift|couldn't|page header|negative|size mismatch|not enough",
+    r"corrupt|unexpected end of (stream|page)|deserializ|decompress|inflate|GZipCodec|invalid (page|bit.?width)"
+    r"|page (header|was smaller|size)|not in dictionary|magic bytes",
     re.IGNORECASE,
 )
+SAID_BY_STORES = re.compile(r"AWS Error|curl|google::cloud|HTTP", re.IGNORECASE)
 
 
 def damage(error: BaseException) -> str | None:
     """A short reason when `error` means damaged data, else None."""
     if isinstance(error, pa.ArrowInvalid | pa.ArrowNotImplementedError | pa.ArrowSerializationError):
         return _brief(error)
-    if isinstance(error, OSError) and error.errno is None and SAID_BY_DECODERS.search(str(error)):
+    decoding = isinstance(error, OSError) and not isinstance(error, LastingError) and error.errno is None
+    if decoding and SAID_BY_DECODERS.search(str(error)) and not SAID_BY_STORES.search(str(error)):
         return _brief(error)
     return None
 
