@@ -15,6 +15,7 @@ from levit_batch.redact import redact
 COMMANDS = (
     "run",
     "plan",
+    "bench",
     "finetune",
     "models",
     "schema",

@@ -27,7 +27,6 @@ from levit_batch.resume import Progress
 from levit_batch.write import read_record
 from pipelines.cluster import check_paths, ray_session, size_of, uses_gpu
 from pipelines.drift import drift_of
-from pipelines.pages import write_pages
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import Display
 from pipelines.replica import DecodeTask, Replica, Work
@@ -78,8 +77,12 @@ def run_job(
             move_error_chunks(progress, prepared.output)
         write_job(prepared)
         run = RunRecord(prepared, progress)
-        if progress.pending and config.compute.address is None:
-            stack.enter_context(ray_session(config.compute, verbose))
+        if progress.pending:
+            with ThreadPoolExecutor(1) as meanwhile:  # Ray takes seconds to start, and so may an export
+                runnable = meanwhile.submit(lambda: prepared.runnable)
+                if config.compute.address is None:
+                    stack.enter_context(ray_session(config.compute, verbose))
+                runnable.result()
         with display.run(progress), run.recorded():
             label(prepared, progress, run, display, redo=retry_errors)
         publish(progress, prepared.output)
@@ -276,5 +279,7 @@ def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
     state = "done with errors" if run.errors else "done" if progress.pending else "nothing new"
     drift = drift_of(prepared.output, run.name, run.stats(), prepared.config.drift)
     record = run.write(state, drift=drift)
+    from pipelines.pages import write_pages  # matplotlib: not before the first chunk
+
     write_pages(prepared, metrics)
     return RunResult(0, record, metrics)

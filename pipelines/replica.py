@@ -133,7 +133,7 @@ class Decoder:
 class Replica:
     """The model in one actor. Takes descriptors of chunks (it decodes itself) or chunks decoded by a `DecodeTask`."""
 
-    def __init__(self, work: Work, model: "ray.ObjectRef"):
+    def __init__(self, work: Work, model: "ray.ObjectRef | Runnable"):
         keep_memory()
         self.work = work
         self.decoder = Decoder(work)
@@ -143,7 +143,7 @@ class Replica:
     @functools.cached_property
     def predictor(self) -> Predictor:
         """Made with the first chunk, so that what is wrong with it is reported as that chunk's failure."""
-        model: Runnable = ray.get(self.model)
+        model: Runnable = ray.get(self.model) if isinstance(self.model, ray.ObjectRef) else self.model
         heads = (model.folded.class_head, model.folded.distill_head)
         return Predictor(model.load(), self.work.config.predict, model.target.batch, heads)
 
