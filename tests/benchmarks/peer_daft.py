@@ -50,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     daft.set_runner_native()
     label = Label.with_init_args(args.checkpoint)
-    data = daft.read_parquet(f"{args.images}/*.parquet").select(label(col("image").struct.get("bytes")).alias("answer"))
+    data = daft.read_parquet(f"{args.images}/*.parquet").select(label(col("image")["bytes"]).alias("answer"))
     data.write_parquet(str(args.output / "answers"))
     answers = pq.read_table(args.output / "answers", columns=["answer.at"])["answer"].combine_chunks()
     times, rows = np.unique(answers.field("at").to_numpy(), return_counts=True)
