@@ -152,7 +152,8 @@ def execute_once(
         num_gpus=size.gpus,
         compute=pool(size.replicas),
         accelerator_type=size.accelerator_type,
-        **options,
+        # Ray Data wants a number from whoever uses a GPU; a row is a whole chunk, so one at a time is right.
+        **options | {"batch_size": 1 if size.gpus else None},
     )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for record in batch["record"].to_pylist():

@@ -18,11 +18,9 @@ from pipelines import cluster as cluster_module
 from pipelines import supervise
 from pipelines.label import run_job
 from pipelines.progress import Display
+from tests.clusters import STORE, running
 
 ROWS = 899
-STORE = 100_000_000
-# A dead node is noticed after a second or two, and a slow one is not taken for dead.
-HEALTH = {"health_check_period_ms": 300, "health_check_failure_threshold": 5, "health_check_timeout_ms": 30_000}
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +30,6 @@ def three_nodes():
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
         yield cluster
-
-
-@contextlib.contextmanager
-def running(**head):
-    """A cluster of a head only."""
-    arguments = {"object_store_memory": STORE, "include_dashboard": False, "_system_config": HEALTH} | head
-    cluster = Cluster(initialize_head=True, head_node_args=arguments)
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
 
 
 def job(cluster: Cluster, output: Path, *overrides: str):
