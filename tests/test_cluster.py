@@ -59,7 +59,7 @@ def expected(three_nodes, tmp_path_factory) -> pa.Table:
     """The table of a run that nothing disturbed."""
     output = tmp_path_factory.mktemp("expected")
     result = run_job(job(three_nodes, output))
-    assert result.exit_code == 0 and result.record["replicas"] == 3
+    assert result.exit_code == 0 and result.record["pool"]["replicas"] == [3, 3, 3]
     assert table(output).num_rows == ROWS
     return table(output)
 
@@ -113,8 +113,8 @@ def test_replicas_of_an_accelerator_type_run_where_it_is(expected, tmp_path):
             cluster.add_node(num_cpus=1, num_gpus=gpus, resources=has, object_store_memory=STORE)
         asked = ["compute.accelerator_type=A100", "compute.gpus_per_replica=0.5", "model.dtype=float32"]
         result = run_job(job(cluster, tmp_path, *asked))
-    assert result.record["pool"]["replicas"] == (2, 2, 2)
-    assert result.record["pool"]["decoders"] == (2, 2, 2)  # on three CPUs in all
+    assert result.record["pool"]["replicas"] == [2, 2, 2]
+    assert result.record["pool"]["decoders"] == [2, 2, 2]  # on three CPUs in all
     assert table(tmp_path).equals(expected)
 
 
