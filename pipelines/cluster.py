@@ -61,9 +61,15 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
 
 
 def check_address(address: str | None) -> None:
-    """Raises ConfigError where nothing listens at HOST:PORT; Ray itself would go on asking for minutes."""
+    """Raises ConfigError for an address that cannot work: not a cluster's own, or nothing listens there (Ray itself would go
+    on asking for minutes)."""
+    if "://" in (address or ""):
+        raise ConfigError(
+            f"compute.address: {address}: Ray Data runs in a driver on a node of the cluster; say auto or HOST:PORT there, or send "
+            "the job to it from elsewhere: levit-batch submit CONFIG --address http://HEAD:8265"
+        )
     host, _, port = (address or "").rpartition(":")
-    if "/" in host or not host or not port.isdigit():
+    if not host or not port.isdigit():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
@@ -174,8 +180,7 @@ def check_paths(config: JobConfig) -> None:
     if config.output.shared or not config.compute.address:
         return
     here = capacity()
-    elsewhere = config.compute.address.startswith("ray://")
-    if sum(nodes.count for nodes in here.now) < 2 and not here.grows and not elsewhere:
+    if sum(nodes.count for nodes in here.now) < 2 and not here.grows:
         return
     for key, path in local_paths(config):
         raise ConfigError(
