@@ -107,7 +107,7 @@ class ComputeConfig(Section):
     """What it runs on."""
 
     address: str | None = Field(
-        None, description="`null`: start Ray here; `auto` or `ray://HOST:PORT`: join a cluster."
+        None, description="`null`: start Ray here; `auto` or `HOST:PORT`: join the cluster this machine is in."
     )
     replicas: Literal["auto"] | PositiveInt | ReplicaRange = Field(
         "auto", description="A number, `{min: 1, max: 8}`, or `auto`: one a core, or one a GPU."

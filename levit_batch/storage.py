@@ -4,11 +4,13 @@ Everything is a `pyarrow.fs.FileSystem` and a path in it: local, s3:// and gs://
 """
 
 import contextlib
+import errno
 import functools
 import os
 import posixpath
 import re
 from dataclasses import dataclass
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -19,6 +21,7 @@ from levit_batch.hub import patient_hub
 from levit_batch.range_file import http_file, hub_file
 from levit_batch.retry import retry
 
+RACES = 100  # for a folder, lost in a row before something else is wrong
 NATIVE = {"s3", "gs", "gcs"}
 FSSPEC = {"hf", "http", "https"}
 PINNED = re.compile(
@@ -72,11 +75,10 @@ class Place:
 
 def _write_local(path: str, data: bytes | memoryview) -> None:
     folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
     # The leading dot and the ending keep readers away; the process id keeps two writers apart.
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with _create(temporary) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -85,6 +87,15 @@ def _write_local(path: str, data: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _create(path: str) -> BinaryIO:
+    """Open `path` for writing; another process may remove its folder, just emptied, between the two steps."""
+    for _ in range(RACES):
+        with contextlib.suppress(FileNotFoundError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return open(path, "wb")
+    raise FileNotFoundError(errno.ENOENT, "its folder disappears again and again", path)
 
 
 def scheme(url: str) -> str:

@@ -65,8 +65,8 @@ def check_address(address: str | None) -> None:
     on asking for minutes)."""
     if "://" in (address or ""):
         raise ConfigError(
-            f"compute.address: {address}: Ray Data runs in a driver on a node of the cluster; say auto or HOST:PORT there, or send "
-            "the job to it from elsewhere: levit-batch submit CONFIG --address http://HEAD:8265"
+            f"compute.address: {address}: Ray Data runs in a driver on a node of the cluster; say auto or HOST:PORT there, or "
+            "send the job from elsewhere: levit-batch submit CONFIG --address http://HEAD:8265"
         )
     host, _, port = (address or "").rpartition(":")
     if not host or not port.isdigit():

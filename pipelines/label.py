@@ -136,7 +136,7 @@ def execute_once(
     supervise(context)
     measured = measured_decode(prepared.output, prepared.gpu)
     size = size_of(prepared.config.compute, prepared.gpu, len(chunks), measured, say)
-    run.size = size
+    run.size = run.size or size  # a second pass over a few chunks is smaller
     work = make_work(prepared, run.name, redo)
     model = ray.put(prepared.runnable)
     dataset = ray.data.from_arrow(group(chunks, 1 if size.decoders else size.replicas[1]))
