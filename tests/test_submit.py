@@ -1,7 +1,9 @@
 """Real submissions to a real head on this machine, by the command."""
 
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,7 +13,7 @@ from levit_batch.errors import ConfigError
 from levit_batch.load_config import load_config, read_yaml
 from pipelines.cli import main
 from pipelines.ship import ship
-from pipelines.submit import Jobs
+from pipelines.submit import Jobs, wait
 from tests.ray_head import Head
 
 ROWS = 899
@@ -58,6 +60,33 @@ def test_submission_labels_the_demo_follows_its_logs_and_returns_its_code(head, 
     assert [Path(uri).suffix for uri in details.runtime_env["py_modules"]] == [".zip"] * 2  # the package went along
     assert SECRET not in str(details)
     assert SECRET not in "".join(path.read_text(errors="ignore") for path in tmp_path.rglob("*.json"))
+
+
+PROBE = """
+import os, ray
+import pipelines
+ray.init(address="auto", log_to_driver=False)
+
+@ray.remote
+def in_worker():
+    import pipelines
+    return os.environ.get("LB_TEST_SECRET")
+
+print("driver has", os.environ.get("LB_TEST_SECRET")[::-1], "worker has", ray.get(in_worker.remote())[::-1])
+"""
+
+
+def test_variables_reach_the_driver_and_the_workers(head, tmp_path, monkeypatch):
+    monkeypatch.setenv("LB_TEST_SECRET", SECRET)
+    (tmp_path / "ship").mkdir()
+    config = load_config("configs/demo.yaml", ["output.shared=true"])
+    runtime_env = ship(config, read_yaml("configs/demo.yaml"), tmp_path / "ship", ["LB_TEST_SECRET"], None, False)
+    (tmp_path / "ship" / "probe.py").write_text(PROBE)
+    jobs, said = Jobs(head.address), []
+    job_id = jobs.client.submit_job(entrypoint="python probe.py", runtime_env=runtime_env)
+    assert wait(jobs, job_id, said.append).status == "SUCCEEDED", said
+    assert f"driver has {SECRET[::-1]} worker has {SECRET[::-1]}" in "".join(said)
+    assert SECRET not in str(jobs.client.get_job_info(job_id))
 
 
 def test_exit_code_of_the_job_is_the_exit_code_of_the_command(head, tmp_path, capfd):
@@ -118,6 +147,23 @@ def test_unknown_job_and_missing_cluster_are_one_line(head, capfd):
     assert "no job nobody" in capfd.readouterr().err
     assert main(["submit", "configs/demo.yaml", "--address", "http://127.0.0.1:1"]) == 2
     assert "no Ray dashboard answers there" in capfd.readouterr().err
+
+
+def test_cluster_that_asks_for_a_token_is_one_line(capfd):
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(401)
+            self.end_headers()
+            self.wfile.write(b"Unauthorized: Missing authentication token")
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert main(["status", "--address", f"http://127.0.0.1:{server.server_port}"]) == 2
+        server.shutdown()
+    assert "RAY_AUTH_TOKEN" in capfd.readouterr().err
 
 
 def test_path_of_this_machine_is_refused_before_anything_is_sent(head, tmp_path, capfd):

@@ -31,6 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--image-has-it", action="store_true", help="the nodes have levit-batch installed: ship only the job"
     )
     parser.add_argument("--nightly", action="store_true", help="run the nightly recipe: drift and notification, too")
+    parser.add_argument("--fail-on-drift", action="store_true", help="with --nightly: exit code 4 on drift")
     parser.set_defaults(run=run)
 
 
@@ -45,13 +46,20 @@ def run(args: argparse.Namespace) -> int:
         args.config,
         *job_and_values(args),
         name=args.name,
-        command=("nightly",) if args.nightly else ("run",),
+        command=command(args),
         env=args.env,
         pip=args.pip,
         installed=args.image_has_it,
     )
     print(f"submitted {job_id} to {jobs.address}", file=sys.stderr)
     return _watch(jobs, job_id, args.follow) if args.wait or args.follow else 0
+
+
+def command(args: argparse.Namespace) -> tuple[str, ...]:
+    """What runs on the cluster."""
+    if not args.nightly:
+        return ("run",)
+    return ("nightly", "--fail-on-drift") if args.fail_on_drift else ("nightly",)
 
 
 def _watch(jobs, job_id: str, follow: bool) -> int:
