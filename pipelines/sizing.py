@@ -95,7 +95,7 @@ def size_for(
     size = Size((1, 1, 1), gpus, 0.0 if gpus else 1.0, None, compute.accelerator_type)
     there, cpus = room(capacity.largest, size.shape), room(capacity.largest, {"CPU": 1})
     if apart and not gpus:  # a replica and its decode tasks share the CPUs
-        decode = min(int(compute.decode_cpus), cpus - 1)
+        decode = max(0, min(int(compute.decode_cpus), cpus - 1))
         apart, there = decode > 0, there // (decode + 1)
     replicas = replica_range(compute, there, tasks, capacity, size)
     if replicas is None:
@@ -146,15 +146,12 @@ def why_not(compute: ComputeConfig, gpu: bool, capacity: Capacity) -> str:
     kind = f" of type {size.accelerator_type}" if size.accelerator_type else ""
     one = (plural(gpus, "GPU") if gpus else "1 CPU") + kind
     if not there:
-        key = (
-            "accelerator_type"
-            if kind and room(capacity.largest, {"GPU": gpus, "CPU": size.cpus})
-            else "gpus_per_replica"
-        )
-        return f"compute.{key}: one replica takes {one}, and no node has it; there are {capacity}"
+        plain = room(capacity.largest, {"GPU": gpus, "CPU": size.cpus})
+        key = "accelerator_type" if kind and plain else "gpus_per_replica" if gpus else "replicas"
+        return f"compute.{key}: one replica takes {one}, and no node has it; the cluster has {capacity}"
     asked = compute.replicas.min if isinstance(compute.replicas, ReplicaRange) else compute.replicas
     decode = "" if gpus or compute.decode_cpus == "auto" else f" and {plural(compute.decode_cpus, 'CPU')} to decode"
     return (
-        f"compute.replicas: {asked} replicas of {one}{decode} do not fit; there are {capacity}: room for "
+        f"compute.replicas: {asked} replicas of {one}{decode} do not fit; the cluster has {capacity}: room for "
         f"{there // (1 + (0 if not decode else int(compute.decode_cpus)))}"
     )

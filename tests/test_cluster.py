@@ -105,8 +105,9 @@ def test_all_replicas_lost_goes_on_where_there_is_room(expected, tmp_path, monke
     assert table(tmp_path).equals(expected)
 
 
-def test_replicas_of_an_accelerator_type_run_where_it_is(expected, tmp_path):
-    """Ray takes the nodes' word for their GPUs, so placement is real although the replicas then find only a CPU."""
+def test_replicas_of_an_accelerator_type_run_where_it_is(expected, tmp_path, monkeypatch):
+    """Ray takes the nodes' word for their GPUs: placement is real. The replicas are told that there is none to compute on."""
+    monkeypatch.setattr("pipelines.label.uses_gpu", lambda compute: False)
     with running(num_cpus=1) as cluster:
         for kind, gpus in (("T4", 2), ("A100", 1)):
             has = {f"accelerator_type:{kind}": 1}
@@ -121,10 +122,10 @@ def test_replicas_of_an_accelerator_type_run_where_it_is(expected, tmp_path):
 def test_request_that_no_node_can_meet_is_one_line(three_nodes, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "NODES_WAIT", 1.0)
     with pytest.raises(
-        ConfigError, match="4 replicas of 1 CPU do not fit; there are 3 nodes, 3 CPUs, 0 GPUs: room for 3"
+        ConfigError, match="4 replicas of 1 CPU do not fit; the cluster has 3 nodes, 3 CPUs, 0 GPUs: room for 3"
     ):
         run_job(job(three_nodes, tmp_path, "compute.replicas=4"))
-    with pytest.raises(ConfigError, match="one replica takes 1 GPU, and no node has it; there are 3 nodes"):
+    with pytest.raises(ConfigError, match="one replica takes 1 GPU, and no node has it; the cluster has 3 nodes"):
         run_job(job(three_nodes, tmp_path, "compute.gpus_per_replica=1", "model.dtype=float32"))
 
 

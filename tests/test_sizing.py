@@ -93,7 +93,7 @@ def test_cluster_that_grows_is_asked_for_what_it_can_become():
             True,
             "compute.gpus_per_replica: one replica takes 1 GPU, and no node has it",
         ),
-        ([GPU_NODE, GPU_NODE], {"gpus_per_replica": 4}, True, "4 GPUs, and no node has it; there are 2 nodes"),
+        ([GPU_NODE, GPU_NODE], {"gpus_per_replica": 4}, True, "4 GPUs, and no node has it; the cluster has 2 nodes"),
         ([GPU_NODE], {"accelerator_type": "H100"}, True, "accelerator_type: .*of type H100, .*2 GPUs .A100"),
         ([GPU_NODE], {"replicas": 3}, True, "3 replicas of 1 GPU do not fit.*room for 2"),
     ],
@@ -105,6 +105,13 @@ def test_what_never_fits_is_one_line_with_the_key_the_need_and_the_cluster(nodes
     assert size(capacity, gpu, **compute) is None
     line = why_not(ComputeConfig(address="auto", **compute), gpu, capacity)
     assert re.search(said, line) and "\n" not in line
+
+
+@pytest.mark.parametrize("compute", [{}, {"decode_cpus": 1}, {"gpus_per_replica": 1}, {"replicas": {"max": 3}}])
+def test_cluster_without_any_room_holds_nothing(compute):
+    for capacity in (cluster(), cluster({"CPU": 0})):
+        assert size(capacity, "gpus_per_replica" in compute, **compute) is None
+        assert "the cluster has" in why_not(ComputeConfig(address="auto", **compute), False, capacity)
 
 
 def test_more_than_one_gpu_is_a_whole_number():
