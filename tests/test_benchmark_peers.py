@@ -34,7 +34,7 @@ def test_shards_hold_every_image_once(data):
     assert before == [file.stat().st_mtime_ns for file in data[1].iterdir()]  # made once
 
 
-@pytest.mark.parametrize("name", ["bound", "transformers pipeline", "DataLoader"])
+@pytest.mark.parametrize("name", ["bound", "transformers pipeline"])
 def test_a_peer_labels_every_image(name, data, tmp_path):
     found = peers.measure(peers.command_of(name, data[1], data[2], tmp_path, 4), IMAGES, None)
     assert found["wall"] > found["start_up"] > 0 and found["memory"] > 50e6

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("output", type=Path)
     args = parser.parse_args()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     data = ray.data.read_parquet(str(args.images), columns=["image"])
     strategy = ray.data.ActorPoolStrategy(size=1)
     data = data.map_batches(Preprocess, fn_constructor_args=(args.checkpoint,), batch_size=32, compute=strategy)
