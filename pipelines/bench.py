@@ -10,6 +10,7 @@ from levit_batch.levit_cost import cost
 from pipelines.console import console, table
 from pipelines.measure import models, peak_macs, stages, take_sample
 from pipelines.prepare import Prepared, prepare
+from pipelines.sizing import plural
 
 STAGES = ("read", "decode", "resize", "model", "write")
 
@@ -128,10 +129,10 @@ def words(said: dict[str, Any]) -> list[str]:
         lines.append(f"balance     {said['balance']['cpus_per_replica']:.1f} CPUs decoding keep one GPU busy")
     lines.append(
         f"estimate    {plan['pending']:,} of {plan['rows']:,} rows are pending: {_time(plan['seconds'])} with "
-        f"{plan['replicas']} replicas ({plan['images_per_second']:.0f} images/s)"
+        f"{plural(plan['replicas'], 'replica')} ({plan['images_per_second']:.0f} images/s)"
     )
     if plan["replicas_for_hours"] is not None:
-        lines.append(f"replicas    {plan['replicas_for_hours']} replicas finish in {plan['hours']:g} h")
+        lines.append(f"replicas    {plural(plan['replicas_for_hours'], 'replica')} for {plan['hours']:g} h")
     if plan["cost"] is not None:
         lines.append(f"cost        {plan['cost']:,.2f} at {plan['price_per_hour']:g} an hour for a machine like this")
     return lines

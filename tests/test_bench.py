@@ -8,6 +8,7 @@ import pytest
 from pipelines import measure
 from pipelines.bench import _model, bench, estimate, words
 from pipelines.prepare import prepare
+from pipelines.sizing import plural
 from tests.jobs import Job
 
 
@@ -72,9 +73,9 @@ def test_done_rows_are_not_estimated_again(tmp_path, checkpoint):
 
 def test_the_conclusions_in_words(said):
     text = "\n".join(words(said))
-    for word in ("bottleneck", "limit", "estimate", "replicas finish in", "cost"):
+    for word in ("bottleneck", "limit", "estimate", "replicas", "cost"):
         assert word in text
-    assert f"{said['estimate']['replicas_for_hours']} replicas finish in 0.001 h" in text
+    assert f"{plural(said['estimate']['replicas_for_hours'], 'replica')} for 0.001 h" in text
     plan = said["estimate"]
     hours = plan["pending"] * said["milliseconds"]["whole"] / 1000 / 3600
     assert plan["replicas_for_hours"] == max(1, math.ceil(hours / 0.001))
