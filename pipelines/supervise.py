@@ -38,9 +38,10 @@ class Supervisor(ExecutionCallback):
 
 
 def supervise(context: DataContext) -> None:
-    """Have every execution under `context` supervised."""
-    if Supervisor not in context.custom_execution_callback_classes:
-        context.custom_execution_callback_classes.append(Supervisor)
+    """Have every execution under `context` supervised, where this Ray lets callbacks in."""
+    classes = getattr(context, "custom_execution_callback_classes", None)
+    if classes is not None and Supervisor not in classes:
+        classes.append(Supervisor)
 
 
 def is_lost(error: BaseException | None) -> bool:
