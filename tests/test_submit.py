@@ -100,7 +100,10 @@ def test_exit_code_of_the_job_is_the_exit_code_of_the_command(head, tmp_path, ca
 def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(head, tmp_path, capfd):
     address = ["--address", head.address]
     small = ["--name=long", "--set=compute.chunk_rows=4"]
-    assert submit(head, tmp_path, "--no-wait", *small) == 0
+    with pytest.MonkeyPatch.context() as patch:  # Ctrl-C while it waits ends the waiting, not the job
+        patch.setattr("pipelines.submit.time.sleep", interrupt)
+        assert submit(head, tmp_path, *small) == 130
+    assert "long goes on; levit-batch stop long" in capfd.readouterr().err
     assert submit(head, tmp_path, *small) == 2
     assert "job long is" in capfd.readouterr().err
     wait_for_chunks(tmp_path, 5)
@@ -115,6 +118,10 @@ def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(h
     assert "long-1 SUCCEEDED" in capfd.readouterr().err
     assert_whole(tmp_path)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())  # nothing was done twice
+
+
+def interrupt(seconds: float) -> None:
+    raise KeyboardInterrupt
 
 
 def wait_for_chunks(output: Path, count: int) -> None:

@@ -65,7 +65,11 @@ def command(args: argparse.Namespace) -> tuple[str, ...]:
 def _watch(jobs, job_id: str, follow: bool) -> int:
     from pipelines.submit import as_json, exit_code, wait
 
-    ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
+    try:
+        ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
+    except KeyboardInterrupt:
+        print(f"\n{job_id} goes on; levit-batch stop {job_id} --address {jobs.address} ends it", file=sys.stderr)
+        return 130
     said = as_json(ended)
     print(f"{job_id} {said['status']}, exit code {said['exit_code']}: {said['message']}", file=sys.stderr)
     return exit_code(ended)
