@@ -1,6 +1,9 @@
 """Real submissions to a real head on this machine, by the command."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,8 +31,12 @@ def head():
 
 
 def submit(head: Head, output: Path, *more: str) -> int:
+    return main([*arguments(head, output), *more])
+
+
+def arguments(head: Head, output: Path) -> list[str]:
     settings = [f"--set=output.path={output}", "--set=output.shared=true"]
-    return main(["submit", "configs/demo.yaml", "--address", head.address, *settings, *more])
+    return ["submit", "configs/demo.yaml", "--address", head.address, *settings]
 
 
 def rows(output: Path) -> list[tuple[str, int]]:
@@ -100,10 +107,12 @@ def test_exit_code_of_the_job_is_the_exit_code_of_the_command(head, tmp_path, ca
 def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(head, tmp_path, capfd):
     address = ["--address", head.address]
     small = ["--name=long", "--set=compute.chunk_rows=4"]
-    with pytest.MonkeyPatch.context() as patch:  # Ctrl-C while it waits ends the waiting, not the job
-        patch.setattr("pipelines.submit.time.sleep", interrupt)
-        assert submit(head, tmp_path, *small) == 130
-    assert "long goes on; levit-batch stop long" in capfd.readouterr().err
+    command = [sys.executable, "-m", "pipelines.cli", *arguments(head, tmp_path), *small]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert "submitted long" in waiting.stderr.readline()
+    waiting.send_signal(signal.SIGINT)  # ends the waiting, not the job
+    assert "long goes on; levit-batch stop long" in waiting.communicate(timeout=120)[1]
+    assert waiting.returncode == 130
     assert submit(head, tmp_path, *small) == 2
     assert "job long is" in capfd.readouterr().err
     wait_for_chunks(tmp_path, 5)
@@ -118,10 +127,6 @@ def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(h
     assert "long-1 SUCCEEDED" in capfd.readouterr().err
     assert_whole(tmp_path)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())  # nothing was done twice
-
-
-def interrupt(seconds: float) -> None:
-    raise KeyboardInterrupt
 
 
 def wait_for_chunks(output: Path, count: int) -> None:
