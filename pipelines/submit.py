@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import shlex
 import tempfile
 import time
@@ -29,6 +30,7 @@ class Jobs:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
+        logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # it tells of every package it uploads
         self.address = address.rstrip("/")
         try:
             self.client = JobSubmissionClient(self.address)

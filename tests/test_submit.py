@@ -109,7 +109,7 @@ def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(h
     small = ["--name=long", "--set=compute.chunk_rows=4"]
     command = [sys.executable, "-m", "pipelines.cli", *arguments(head, tmp_path), *small]
     waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert "submitted long" in waiting.stderr.readline()
+    assert any(line.startswith("submitted long") for line in iter(waiting.stderr.readline, ""))
     waiting.send_signal(signal.SIGINT)  # ends the waiting, not the job
     assert "long goes on; levit-batch stop long" in waiting.communicate(timeout=120)[1]
     assert waiting.returncode == 130

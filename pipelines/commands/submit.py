@@ -51,8 +51,12 @@ def run(args: argparse.Namespace) -> int:
         pip=args.pip,
         installed=args.image_has_it,
     )
-    print(f"submitted {job_id} to {jobs.address}", file=sys.stderr)
-    return _watch(jobs, job_id, args.follow) if args.wait or args.follow else 0
+    try:
+        print(f"submitted {job_id} to {jobs.address}", file=sys.stderr, flush=True)
+        return _watch(jobs, job_id, args.follow) if args.wait or args.follow else 0
+    except KeyboardInterrupt:
+        print(f"\n{job_id} goes on; levit-batch stop {job_id} --address {jobs.address} ends it", file=sys.stderr)
+        return 130
 
 
 def command(args: argparse.Namespace) -> tuple[str, ...]:
@@ -65,11 +69,7 @@ def command(args: argparse.Namespace) -> tuple[str, ...]:
 def _watch(jobs, job_id: str, follow: bool) -> int:
     from pipelines.submit import as_json, exit_code, wait
 
-    try:
-        ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
-    except KeyboardInterrupt:
-        print(f"\n{job_id} goes on; levit-batch stop {job_id} --address {jobs.address} ends it", file=sys.stderr)
-        return 130
+    ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
     said = as_json(ended)
     print(f"{job_id} {said['status']}, exit code {said['exit_code']}: {said['message']}", file=sys.stderr)
     return exit_code(ended)
