@@ -119,7 +119,7 @@ class TrainOutputConfig(Section):
 class WorkersConfig(Section):
     """What it runs on."""
 
-    address: str | None = Field(None, description="null: start Ray here; auto or ray://HOST:PORT: join a cluster.")
+    address: str | None = Field(None, description="null: start Ray here; auto or HOST:PORT: join a cluster.")
     workers: PositiveInt = Field(1, description="More than one goes through Ray Train.")
     gpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=0, le=1)] = Field(
         "auto", description="auto: 1 where there is a GPU, else 0."
