@@ -14,13 +14,9 @@ from PIL import Image
 from transformers import LevitForImageClassificationWithTeacher, LevitImageProcessor
 
 
-class Preprocess:
-    def __init__(self, checkpoint: str):
-        self.processor = LevitImageProcessor.from_pretrained(checkpoint)
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        images = [Image.open(io.BytesIO(cell["bytes"])).convert("RGB") for cell in batch["image"]]
-        return {"pixels": self.processor(images, return_tensors="np")["pixel_values"]}
+def preprocess(batch: dict[str, np.ndarray], processor: LevitImageProcessor) -> dict[str, np.ndarray]:
+    images = [Image.open(io.BytesIO(cell["bytes"])).convert("RGB") for cell in batch["image"]]
+    return {"pixels": processor(images, return_tensors="np")["pixel_values"]}
 
 
 class Model:
@@ -44,8 +40,10 @@ def main() -> None:
     args = parser.parse_args()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     data = ray.data.read_parquet(str(args.images), columns=["image"])
+    # One actor of the two CPUs: with two, nothing is left for the write and the job never ends.
     strategy = ray.data.ActorPoolStrategy(size=1)
-    data = data.map_batches(Preprocess, fn_constructor_args=(args.checkpoint,), batch_size=32, compute=strategy)
+    processor = LevitImageProcessor.from_pretrained(args.checkpoint)
+    data = data.map_batches(preprocess, fn_kwargs={"processor": processor}, batch_size=32)
     data = data.map_batches(Model, fn_constructor_args=(args.checkpoint,), batch_size=32, compute=strategy)
     data.write_parquet(str(args.output / "answers"))
     ray.shutdown()
