@@ -28,7 +28,8 @@ from levit_batch.storage import Place, place
 
 ENDINGS = {"parquet": ".parquet", "arrow": ".arrow"}
 CHUNK_FILE = re.compile(r"(?P<first>\d{9,})-(?P<last>\d{9,}|end)\.(?P<version>[0-9a-f]{8})\.(?:parquet|arrow)")
-OWN_NAMES = ("job.json", "metrics.json", "report.html")
+UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
+OWN_NAMES = ("job.json", "metrics.json", "report.html", UNMEASURED)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 

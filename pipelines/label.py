@@ -20,7 +20,7 @@ from levit_batch.errors import JobError, UserError
 from levit_batch.job import versions
 from levit_batch.lock import locked
 from levit_batch.metrics import measure
-from levit_batch.output import Output
+from levit_batch.output import UNMEASURED, Output
 from levit_batch.plan import Chunk, chunk_table
 from levit_batch.redact import redact
 from levit_batch.resume import Progress
@@ -78,6 +78,7 @@ def run_job(
         write_job(prepared)
         run = RunRecord(prepared, progress)
         if progress.pending:
+            prepared.output.write(UNMEASURED, b"")
             with ThreadPoolExecutor(1) as meanwhile:  # Ray takes seconds to start, and so may an export
                 runnable = meanwhile.submit(lambda: prepared.runnable)
                 if config.compute.address is None:
@@ -272,8 +273,9 @@ def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
             f"{len(run.failed)} of {progress.chunks} chunks failed; everything else is written, and the same command tries "
             f"them again. {chunk}: {reason}"
         )
-    if not progress.pending and not progress.replacements and prepared.output.read_json("metrics.json"):
-        metrics = prepared.output.read_json("metrics.json")
+    unmeasured = prepared.output.place.join(UNMEASURED)
+    metrics = prepared.output.read_json("metrics.json")
+    if metrics and not (progress.pending or progress.replacements or unmeasured.exists()):
         return RunResult(0, run.write("nothing new"), metrics)
     metrics = measure(prepared.output)
     prepared.output.write_json("metrics.json", metrics)
@@ -283,4 +285,5 @@ def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
     from pipelines.pages import write_pages  # matplotlib: not before the first chunk
 
     write_pages(prepared, metrics)
+    unmeasured.delete()
     return RunResult(0, record, metrics)

@@ -105,6 +105,15 @@ def test_running_again_does_nothing_new(undisturbed):
     assert (planned["rows"], planned["done"]["rows"], planned["pending"]["rows"]) == (ROWS, ROWS, 0)
 
 
+def test_a_run_killed_before_it_measured_is_measured_by_the_next(undisturbed):
+    job, _ = undisturbed
+    measured = json.loads((job.output / "metrics.json").read_text())
+    (job.output / "metrics.json").write_text(json.dumps(measured | {"rows": 1}))
+    (job.output / "_unmeasured").touch()
+    assert json.loads(job.run("run", "--json").stdout)["metrics"] == measured
+    assert json.loads((job.output / "metrics.json").read_text()) == measured and job.leftovers() == []
+
+
 def test_another_job_is_refused(undisturbed):
     job, _ = undisturbed
     said = job.run("run", "--set", "predict.top_k=2", "--set", "model.heads=class")
