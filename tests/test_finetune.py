@@ -71,7 +71,7 @@ def test_checkpoint_gives_the_same_logits_in_transformers(tmp_path, heads):
     with torch.no_grad():
         ours, other = checkpoint.model(pixels), theirs.eval()(pixels)
     torch.testing.assert_close(ours.logits, other.logits, rtol=0, atol=1e-4)
-    assert ours.logits.std(dim=0).min() > 0.5 and theirs.config.id2label[7] == "seven"
+    assert ours.logits.std(dim=0).min() > 0.1 and theirs.config.id2label[7] == "seven"
     if heads == 2:
         torch.testing.assert_close(ours.distillation_logits, other.distillation_logits, rtol=0, atol=1e-4)
 
