@@ -4,7 +4,6 @@ Everything is a `pyarrow.fs.FileSystem` and a path in it: local, s3:// and gs://
 """
 
 import contextlib
-import errno
 import functools
 import os
 import posixpath
@@ -90,12 +89,16 @@ def _write_local(path: str, data: bytes | memoryview) -> None:
 
 
 def _create(path: str) -> BinaryIO:
-    """Open `path` for writing; another process may remove its folder, just emptied, between the two steps."""
+    """Open `path` for writing; another process may remove its folder, just emptied, while this one makes it."""
     for _ in range(RACES):
-        with contextlib.suppress(FileNotFoundError):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            return open(path, "wb")
-    raise FileNotFoundError(errno.ENOENT, "its folder disappears again and again", path)
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            return _open_in_folder(path)
+    return _open_in_folder(path)  # what is wrong is not the race
+
+
+def _open_in_folder(path: str) -> BinaryIO:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return open(path, "wb")
 
 
 def scheme(url: str) -> str:

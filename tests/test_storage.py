@@ -7,8 +7,9 @@ import sys
 from levit_batch.storage import place
 
 TIDY = """
-import contextlib, os, sys
+import contextlib, os, sys, time
 while True:
+    time.sleep(0.0001)
     with contextlib.suppress(OSError):
         os.rmdir(sys.argv[1])
 """
