@@ -137,7 +137,8 @@ class Output:
 
     def leftovers(self) -> list[Place]:
         """Temporary files of writers that died."""
-        found = self.place.join("data").list() + self.place.join("_staging").list() if self.place.local else []
+        folders = ("data", "_staging", "_attempts") if self.place.local else ()
+        found = [info for folder in folders for info in self.place.join(folder).list()]
         return [self._at(info) for info in found if info.base_name.startswith(".") and info.base_name.endswith(".tmp")]
 
     def own_files(self) -> list[Place]:

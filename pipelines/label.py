@@ -86,6 +86,8 @@ def run_job(
                 runnable.result()
         with display.run(progress), run.recorded():
             label(prepared, progress, run, display, redo=retry_errors)
+        if progress.pending:  # a replica that died may have left half a file
+            prepared.output.delete(prepared.output.leftovers())
         publish(progress, prepared.output)
         if prepared.source.cuts_shards and not run.failed:
             retire(progress, prepared.output)

@@ -5,7 +5,7 @@ from typing import Any
 from levit_batch.errors import OutputError, UserError
 from levit_batch.output import Output
 from levit_batch.redact import redact
-from levit_batch.retry import passing
+from levit_batch.retry import LastingError, passing
 from levit_batch.scan import require_files
 
 FILES = ["README.md", "metrics.json", "report.html", "job.json"]
@@ -60,7 +60,7 @@ def _refused(error: Exception, repo: str) -> Exception:
             status, "try again: it goes on"
         )
         return UserError(f"push: the Hub refused {repo} ({_brief(error)}); {hint}")
-    if passing(error):
+    if passing(error) or isinstance(error, LastingError):
         return UserError(
             f"push: the Hub does not answer ({_brief(error)}); try again: the upload goes on where it stopped"
         )

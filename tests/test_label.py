@@ -270,7 +270,7 @@ def test_limit_retry_errors_and_the_error_rate(tmp_path, checkpoint, expected):
 
 def test_a_death_of_ray_ends_the_command_and_the_next_goes_on(tmp_path, checkpoint, expected):
     job = Job(tmp_path, checkpoint, compute={"chunk_rows": 16})
-    process = job.start()
+    process = job.start(env={"RAY_gcs_rpc_server_reconnect_timeout_s": "5"})  # by default Ray hopes for a minute
     job.wait_for_chunks(3, process)
     import psutil
 
