@@ -41,7 +41,8 @@ class Attempts:
                 "look for memory that runs out (the system's log), or run with fewer compute.replicas"
             )
         total = said["attempts"] + 1
-        at.write_bytes(json.dumps({"attempts": total, "run": self.run, "here": here}).encode())
+        # Without waiting for the disk: with the machine's death, this run and its counts end anyway.
+        at.write_bytes(json.dumps({"attempts": total, "run": self.run, "here": here}).encode(), lasting=False)
         return total
 
     def end(self, chunk: Chunk) -> None:

@@ -28,7 +28,7 @@ TIMM_NAMES = {f"levit_{conv}{size}" for conv in ("", "conv_") for size in ("128s
 class Checkpoint:
     """A model ready to predict, and what is needed to use and to name it."""
 
-    model: nn.Module  # one of the two classifiers, unfolded, eval, float32
+    model: nn.Module | None  # one of the two classifiers, unfolded, eval, float32; None where it is needed no more
     config: LevitConfig
     processor: dict[str, Any]  # every preprocessor_config.json value in force
     class_names: list[str]  # K names in index order, each once

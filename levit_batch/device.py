@@ -5,7 +5,9 @@ while this batch computes; batches have one shape, the last is padded, so that C
 fit into the memory is halved.
 """
 
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +19,9 @@ from levit_batch.errors import JobError
 
 # Pixels in Ray's shared memory are read-only, and nothing here writes to them.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
+BATCHES = (64, 128, 256, 512, 1024)  # tried in turn on a GPU; the last is half of a chunk
+GAIN = 1.05  # in images a second, for which a batch may double
 
 
 class DeviceModel:
@@ -30,11 +35,18 @@ class DeviceModel:
         else:
             torch.set_num_threads(1)  # a replica a core
         model = folded.to(self.device, getattr(torch, target.dtype), memory_format=torch.channels_last).eval()
-        # reduce-overhead is what captures CUDA graphs; a CPU has none.
-        self.model = torch.compile(model, mode="reduce-overhead" if target.gpu else None) if target.compile else model
+        self.model = model
         self.feed = PinnedFeed(self.device) if target.gpu else feed
+        if target.tune:  # before it is compiled: each shape would be compiled anew
+            shape = (folded.config.image_size, folded.config.image_size, folded.config.num_channels)
+            self.target = replace(target, batch=fastest_batch(self._run, shape))
+        if target.compile:  # reduce-overhead is what captures CUDA graphs; a CPU has none
+            self.model = torch.compile(model, mode="reduce-overhead" if target.gpu else None)
 
-    @torch.inference_mode()
+    @property
+    def batch(self) -> int:
+        return self.target.batch
+
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         while True:
             try:
@@ -42,6 +54,7 @@ class DeviceModel:
             except torch.OutOfMemoryError as e:
                 self._smaller(e)
 
+    @torch.inference_mode()
     def _run(self, pixels: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
         parts = []
         for given in self.feed(batches(pixels, batch)):
@@ -57,6 +70,26 @@ class DeviceModel:
         self.target = replace(self.target, batch=self.target.batch // 2)
         if self.target.gpu:
             torch.cuda.empty_cache()
+
+
+def fastest_batch(run: Callable[[np.ndarray, int], object], shape: tuple[int, ...]) -> int:
+    """The batch of `BATCHES` from which doubling gains less than `GAIN`, or does not fit into the memory."""
+    found, rate = BATCHES[0], 0.0
+    for batch in BATCHES:
+        pixels = np.zeros((batch, *shape), np.uint8)
+        try:
+            run(pixels, batch)  # warms up
+            since = time.perf_counter()
+            for _ in range(3):
+                run(pixels, batch)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return found
+        reached = 3 * batch / (time.perf_counter() - since)
+        if reached < GAIN * rate:
+            return found
+        found, rate = batch, reached
+    return found
 
 
 def batches(pixels: np.ndarray, batch: int):

@@ -30,18 +30,15 @@ class Answers:
 class Predictor:
     """Runs a backend over any number of images and answers what `predict` asks for.
 
-    batch: images in one forward pass of the backend. heads: the folded class and distillation heads (`nn.Linear`),
-    needed for `predict.per_head` only.
+    heads: the folded class and distillation heads (`nn.Linear`), needed for `predict.per_head` only.
     """
 
-    def __init__(
-        self, backend: Backend, predict: PredictConfig, batch: int, heads: tuple[nn.Module, nn.Module] | None = None
-    ):
-        self.backend, self.predict, self.batch, self.heads = backend, predict, batch, heads
+    def __init__(self, backend: Backend, predict: PredictConfig, heads: tuple[nn.Module, nn.Module] | None = None):
+        self.backend, self.predict, self.heads = backend, predict, heads
 
     def __call__(self, arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """Arrays uint8 [N,H,W,3] -> embedding float32 [sum N,D], logits float32 [sum N,K]; None for no image."""
-        parts = [self.backend(pixels) for pixels in whole_batches(arrays, self.batch)]
+        parts = [self.backend(pixels) for pixels in whole_batches(arrays, self.backend.batch)]
         if not parts:
             return None
         embedding, logits = (np.concatenate(kind) for kind in zip(*parts, strict=True))

@@ -59,10 +59,13 @@ class Place:
         """Files and folders below; empty when the folder does not exist."""
         return self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True, recursive=recursive))
 
-    def write_bytes(self, data: bytes | memoryview) -> None:
-        """Write the file in one step: a temporary name then a rename locally, one PUT on an object store."""
+    def write_bytes(self, data: bytes | memoryview, lasting: bool = True) -> None:
+        """Write the file in one step: a temporary name then a rename locally, one PUT on an object store.
+
+        A file that is not `lasting` may be lost, or empty, when the machine (not the process) dies within seconds.
+        """
         if self.local:
-            return _write_local(self.path, data)
+            return _write_local(self.path, data, lasting)
         # Closing an S3 stream after an exception would publish half a file: the bytes are complete before it opens.
         with self.filesystem.open_output_stream(self.path) as stream:
             stream.write(data)
@@ -72,7 +75,7 @@ class Place:
             self.filesystem.delete_file(self.path)
 
 
-def _write_local(path: str, data: bytes | memoryview) -> None:
+def _write_local(path: str, data: bytes | memoryview, lasting: bool) -> None:
     folder, name = os.path.split(path)
     # The leading dot and the ending keep readers away; the process id keeps two writers apart.
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
@@ -80,7 +83,8 @@ def _write_local(path: str, data: bytes | memoryview) -> None:
         with _create(temporary) as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

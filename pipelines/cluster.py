@@ -1,10 +1,12 @@
 """Ray: started here or joined; what it is made of; and whether what a job needs is there."""
 
 import contextlib
+import glob
 import json
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ QUIET = {
 NODES_WAIT = 45.0  # seconds for nodes that are about to join: a KubeRay head is ready before its workers
 CONNECT_SECONDS = 20.0
 NODE_GROUPS = "LEVIT_BATCH_NODE_GROUPS"
+GPU_DEVICES = ("nvidia", "nvhost", "nvgpu", "kfd", "dxg")  # NVIDIA's, Jetson's, AMD's, and Windows' below Linux
 INSIDE_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for what was submitted: the package came along with it
 
 
@@ -118,10 +121,17 @@ def uses_gpu(compute: ComputeConfig) -> bool:
     if compute.gpus_per_replica != "auto":
         return compute.gpus_per_replica > 0
     if compute.address is None:
-        import torch
-
-        return torch.cuda.is_available()
+        return gpu_here()
     return any(nodes.resources.get("GPU", 0) and nodes.count for nodes in capacity().largest)
+
+
+def gpu_here() -> bool:
+    """Whether torch finds a GPU. Where the system has no device of that kind, torch (a second to import) is not asked."""
+    if sys.platform == "linux" and not any(glob.glob(f"/dev/{name}*") for name in GPU_DEVICES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def capacity() -> Capacity:

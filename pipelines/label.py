@@ -1,19 +1,16 @@
 """The main job: every image of a source gets a label and an embedding.
 
-read -> preprocess -> predict -> write    in replicas, a chunk at a time (replica.py)
+read -> preprocess -> predict -> write    in replicas, a chunk at a time (execute.py, replica.py)
 record, metrics, report                   here, from one small record a chunk
 """
 
 import contextlib
-import json
+import importlib
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-
-import pyarrow as pa
 
 from levit_batch.config import JobConfig
 from levit_batch.errors import JobError, UserError
@@ -21,21 +18,17 @@ from levit_batch.job import versions
 from levit_batch.lock import locked
 from levit_batch.metrics import measure
 from levit_batch.output import UNMEASURED, Output
-from levit_batch.plan import Chunk, chunk_table
+from levit_batch.quick_imports import quick_imports
 from levit_batch.redact import redact
 from levit_batch.resume import Progress
 from levit_batch.write import read_record
-from pipelines.cluster import check_paths, ray_session, size_of, uses_gpu
+from pipelines.cluster import check_paths, ray_session, uses_gpu
 from pipelines.drift import drift_of
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import Display
-from pipelines.replica import DecodeTask, Replica, Work
-from pipelines.run_record import RunRecord, measured_decode
-from pipelines.supervise import is_lost, supervise
+from pipelines.run_record import RunRecord
 
 PASSES = 3  # over chunks that failed: a source that answers again a minute later costs nothing
-GROUPS_PER_REPLICA = 25  # tasks that a replica gets through a long job, at the least
-LARGEST_GROUP = 16  # chunks in one task
 
 
 @dataclass
@@ -63,27 +56,35 @@ def run_job(
     display = display or Display.silent()
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(Output(config.output), wait_for_lock, display.say))
+        started = datetime.now(UTC)
         if config.compute.address is not None:
             stack.enter_context(ray_session(config.compute, verbose))
             check_paths(config)
         prepared = prepare(config, uses_gpu(config.compute))
-        if overwrite and prepared.job:  # the checkpoint is loaded and fits, before anything is deleted
-            prepared.output.delete(prepared.output.own_files())
-        prepared.check_output()
-        prepared.output.require_writable()
         progress = prepared.progress()
+        begin = bool(progress.pending) or overwrite
+        with (
+            quick_imports(),
+            ThreadPoolExecutor(1) as meanwhile,
+        ):  # Ray takes seconds to start; so do torch and the checkpoint
+            importlib.import_module("ray")  # first, since the chain of its processes takes longest
+            ready = meanwhile.submit(get_ready, prepared, overwrite, begin)
+            if begin and config.compute.address is None:
+                stack.enter_context(ray_session(config.compute, verbose))
+            ready.result()
+        if overwrite:
+            prepared.output.delete(prepared.output.own_files())
+            progress = prepared.progress()
+        prepared.output.require_writable()
         prepared.output.delete(progress.garbage)
         if retry_errors:
             move_error_chunks(progress, prepared.output)
         write_job(prepared)
-        run = RunRecord(prepared, progress)
+        run = RunRecord(prepared, progress, started)
         if progress.pending:
             prepared.output.write(UNMEASURED, b"")
-            with ThreadPoolExecutor(1) as meanwhile:  # Ray takes seconds to start, and so may an export
-                runnable = meanwhile.submit(lambda: prepared.runnable)
-                if config.compute.address is None:
-                    stack.enter_context(ray_session(config.compute, verbose))
-                runnable.result()
+            if not begin and config.compute.address is None:
+                stack.enter_context(ray_session(config.compute, verbose))
         with display.run(progress), run.recorded():
             label(prepared, progress, run, display, redo=retry_errors)
         if progress.pending:  # a replica that died may have left half a file
@@ -96,12 +97,26 @@ def run_job(
     return replace(result, exit_code=3) if too_many else result
 
 
+def get_ready(prepared: Prepared, overwrite: bool, begin: bool) -> None:
+    """Load the checkpoint and hold the job against the output's; fold and export the model when there is work for it."""
+    if not overwrite:
+        prepared.check_output()
+    if prepared.job and begin:
+        _ = prepared.runnable
+        importlib.import_module("pipelines.execute")  # Ray Data takes a second, too
+
+
 def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Display, redo: bool) -> None:
     """Run the pending chunks through Ray Data, those that failed up to `PASSES` times."""
     pending = progress.pending
-    for _ in range(PASSES if pending else 0):
+    if not pending:
+        return
+    from pipelines.execute import execute, share  # Ray Data: not before there is work
+
+    model = share(prepared)
+    for _ in range(PASSES):
         run.forget_failures(pending)
-        for record in execute(prepared, pending, run, redo, display.say):
+        for record in execute(prepared, model, pending, run, redo, display.say):
             if record.get("exit_code") == UserError.exit_code:  # no chunk will fare better
                 raise UserError(record["failed"])
             run.add(record)
@@ -110,101 +125,6 @@ def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Displ
         if not pending:
             return
         time.sleep(1)
-
-
-def execute(
-    prepared: Prepared, chunks: list[Chunk], run: RunRecord, redo: bool, say: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
-    """A record of each of `chunks` as it is finished, also when nodes are lost: those left start again on the others."""
-    left = {str(chunk): chunk for chunk in chunks}
-    while left:
-        try:
-            for record in execute_once(prepared, list(left.values()), run, redo, say):
-                left.pop(record["chunk"], None)
-                yield record
-            return
-        except Exception as e:
-            if not is_lost(e):
-                raise
-            say(f"all replicas were lost with their nodes; {len(left)} chunks are left: looking for room for others")
-
-
-def execute_once(
-    prepared: Prepared, chunks: list[Chunk], run: RunRecord, redo: bool, say: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
-    """One Ray Data execution: descriptors of chunks in, a record of each chunk out as it is finished."""
-    import ray
-
-    context = set_context()
-    supervise(context)
-    measured = measured_decode(prepared.output, prepared.gpu)
-    size = size_of(prepared.config.compute, prepared.gpu, len(chunks), measured, say)
-    run.size = run.size or size  # a second pass over a few chunks is smaller
-    work = make_work(prepared, run.name, redo)
-    model = ray.put(prepared.runnable)
-    dataset = ray.data.from_arrow(group(chunks, 1 if size.decoders else size.replicas[1]))
-    options = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-    if size.decoders:
-        dataset = dataset.map_batches(
-            DecodeTask, fn_constructor_args=(work,), num_cpus=1, compute=pool(size.decoders), **options
-        )
-    dataset = dataset.map_batches(
-        Replica,
-        fn_constructor_args=(work, model),
-        num_cpus=size.cpus,
-        num_gpus=size.gpus,
-        compute=pool(size.replicas),
-        accelerator_type=size.accelerator_type,
-        # Ray Data wants a number from whoever uses a GPU; a row is a whole chunk, so one at a time is right.
-        **options | {"batch_size": 1 if size.gpus else None},
-    )
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for record in batch["record"].to_pylist():
-            yield json.loads(record)
-
-
-def pool(size: tuple[int, int, int]) -> Any:
-    """Actors that start all at once; two tasks each, so that none waits for the driver."""
-    from ray.data import ActorPoolStrategy
-
-    least, most, first = size
-    return ActorPoolStrategy(min_size=least, max_size=most, initial_size=first, max_tasks_in_flight_per_actor=2)
-
-
-def set_context() -> Any:
-    """Ray Data's settings for this job, all in one place."""
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
-    context.target_max_block_size = 1  # each record, and each decoded chunk, is a block of its own, at once
-    context.max_errored_blocks = 0  # replicas turn failures into records: what still raises is a bug
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = False
-    return context
-
-
-def make_work(prepared: Prepared, run: str, redo: bool) -> Work:
-    return Work(
-        config=prepared.config,
-        source=prepared.source,
-        output=prepared.output,
-        spec=prepared.spec,
-        processor=prepared.checkpoint.processor,
-        targets=prepared.targets,
-        fingerprint=prepared.job.fingerprint,
-        run=run,
-        redo=redo,
-    )
-
-
-def group(chunks: list[Chunk], replicas: int) -> list[pa.Table]:
-    """Descriptors in blocks of several, so that the driver is not asked for each; single at the end, to end together."""
-    size = max(1, min(LARGEST_GROUP, len(chunks) // (replicas * GROUPS_PER_REPLICA)))
-    tail = max(0, len(chunks) - size * replicas * 2) if size > 1 else 0
-    tail -= tail % size
-    blocks = [chunks[i : i + size] for i in range(0, tail, size)] + [[chunk] for chunk in chunks[tail:]]
-    return [chunk_table(block) for block in blocks]
 
 
 def move_error_chunks(progress: Progress, output: Output) -> None:

@@ -20,9 +20,11 @@ from levit_batch.output import Output
 from levit_batch.plan import Chunk
 from levit_batch.preprocess import Preprocessor
 from levit_batch.schema import IMAGE_BYTES
-from pipelines.label import make_work
+from pipelines.decoder import Decoder
+from pipelines.execute import make_work
 from pipelines.prepare import Prepared
-from pipelines.replica import Decoder, Part, Replica
+from pipelines.replica import Replica
+from pipelines.work import Part
 
 MODEL_IMAGES = 64
 LEAST_SECONDS = 0.5  # of each measurement of a model

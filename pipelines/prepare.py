@@ -1,6 +1,6 @@
 """From a configuration to everything a run or a plan needs: source, checkpoint, row, job, and what is pending."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,11 @@ class Prepared:
         folded = fold(checkpoint.model, config.model.heads, checkpoint.processor)
         target = make_target(config.model, self.gpu, self.dtype, config.compute.batch_size)
         return make_runnable(folded, config.model, target)
+
+    def forget_model(self) -> None:
+        """Free the weights; what else is known of the checkpoint stays."""
+        self.__dict__.pop("runnable", None)
+        self.__dict__["checkpoint"] = replace(self.checkpoint, model=None)
 
     @cached_property
     def targets(self) -> Any:

@@ -3,149 +3,65 @@
 `Replica` does all four (on a CPU). With a GPU, `DecodeTask` does the first two on CPUs and `Replica` the rest.
 """
 
+import contextlib
 import functools
-import os
 import resource
-import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 
 from levit_batch.allocator import keep_memory
-from levit_batch.attempts import ISOLATE_AFTER, Attempts
-from levit_batch.backends.runnable import Runnable
-from levit_batch.cells import cell_buffers
-from levit_batch.config import JobConfig
 from levit_batch.errors import LevitBatchError
-from levit_batch.isolate import IsolatedPreprocessor
-from levit_batch.output import Output
 from levit_batch.plan import Chunk, chunks_of_table
-from levit_batch.predict import Predictor
-from levit_batch.preprocess import Preprocessor
-from levit_batch.read_ahead import read_ahead
+from levit_batch.quick_imports import quick_imports
 from levit_batch.redact import redact
 from levit_batch.rows import output_table
-from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET, RowSpec
-from levit_batch.sources import Source
 from levit_batch.stats import chunk_stats
 from levit_batch.write import read_record, write_chunk
 from pipelines.blocks import CHUNK, DECODED, pack, record_block, unpack
+from pipelines.work import Part, Work
+
+if TYPE_CHECKING:
+    from levit_batch.backends.runnable import Runnable
+    from levit_batch.predict import Predictor
+    from pipelines.decoder import Decoder
 
 
-@dataclass(frozen=True)
-class Work:
-    """Everything a worker needs to know about the job. Pickles; the model's weights travel apart."""
-
-    config: JobConfig
-    source: Source
-    output: Output
-    spec: RowSpec
-    processor: dict[str, Any]
-    targets: Any
-    fingerprint: str
-    run: str
-    redo: bool = False  # label chunks that exist, too
-
-
-@dataclass
-class Part:
-    """One chunk under way: its rows without the images, and the pixels of its good ones."""
-
-    chunk: Chunk
-    attempt: int
-    started: float
-    seconds: dict[str, float] = field(default_factory=dict)
-    tables: list[pa.Table] = field(default_factory=list)
-    errors: list[str | None] = field(default_factory=list)
-    bytes: int = 0
-    unmatched: int = 0
-
-    def record(self, stats: dict[str, Any]) -> dict[str, Any]:
-        """What the driver, the file and the run's record are told of this chunk."""
-        return {
-            "chunk": str(self.chunk),
-            "shard": self.chunk.shard,
-            "first": self.chunk.first,
-            "stop": self.chunk.first + len(self.errors),
-            "rows": len(self.errors),
-            "errors": stats["errors"],
-            "stats": stats,
-            "seconds": self.seconds,
-            "bytes": self.bytes,
-            "unmatched": self.unmatched,
-            "attempt": self.attempt,
-            "started": self.started,
-            "ended": time.time(),
-            "node": socket.gethostname(),
-            "pid": os.getpid(),
-        }
-
-    def spend(self, stage: str, seconds: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-
-
-class Decoder:
-    """The first half: rows read, images decoded and preprocessed."""
-
-    def __init__(self, work: Work):
-        self.work = work
-        self.attempts = Attempts(work.output, work.run)
-        source = work.config.source
-        arguments = (work.processor, work.config.preprocess.mode, source.max_image_pixels, source.decode_timeout)
-        self.preprocess = Preprocessor(*arguments)
-        # Made when the first chunk needs it: a chunk that killed its process before.
-        self.isolated = functools.cache(lambda: IsolatedPreprocessor(*arguments))
-
-    def begin(self, chunk: Chunk) -> Part:
-        return Part(chunk, self.attempts.begin(chunk), time.time())
-
-    def batches(self, part: Part) -> Iterator[np.ndarray]:
-        """uint8 [G,H,W,3] of the good images of each table read; the rest of the rows goes into `part`."""
-        preprocess = self.isolated() if part.attempt > ISOLATE_AFTER else self.preprocess
-        for table in read_ahead(self.work.source.read(part.chunk), functools.partial(part.spend, "read")):
-            since = time.perf_counter()
-            encoded = cell_buffers(table[IMAGE_BYTES])
-            pixels, errors = preprocess(encoded)
-            errors = [said or found for said, found in zip(table[READ_ERROR].to_pylist(), errors, strict=True)]
-            part.bytes += sum(len(data) for data in encoded if data is not None)
-            part.errors += errors
-            part.tables.append(self._rest(table, part))
-            part.spend("decode", time.perf_counter() - since)
-            good = [i for i, error in enumerate(errors) if error is None]
-            if good:
-                yield pixels if len(good) == len(errors) else pixels[good]
-
-    def _rest(self, table: pa.Table, part: Part) -> pa.Table:
-        rest = table.drop_columns([IMAGE_BYTES, READ_ERROR])
-        if self.work.targets is None:
-            return rest
-        target, unmatched = self.work.targets.apply(rest[TARGET].combine_chunks())
-        part.unmatched += unmatched
-        return rest.set_column(rest.schema.get_field_index(TARGET), TARGET, target)
+def make_decoder(work: Work) -> "Decoder":
+    with quick_imports():  # torch
+        from pipelines.decoder import Decoder
+    return Decoder(work)
 
 
 class Replica:
-    """The model in one actor. Takes descriptors of chunks (it decodes itself) or chunks decoded by a `DecodeTask`."""
+    """The model in one actor. Takes descriptors of chunks (it decodes itself) or chunks decoded by a `DecodeTask`.
+
+    Ray calls it from two threads (`pool`): while one waits for the disk or the store to take a chunk, the other computes.
+    """
 
     def __init__(self, work: Work, model: "ray.ObjectRef | Runnable"):
-        keep_memory()
         self.work = work
-        self.decoder = Decoder(work)
+        self.decoder = make_decoder(work)
         self.model = model
+        self.computing = threading.Lock()
         self.idle_since = time.time()
 
     @functools.cached_property
-    def predictor(self) -> Predictor:
+    def predictor(self) -> "Predictor":
         """Made with the first chunk, so that what is wrong with it is reported as that chunk's failure."""
+        from levit_batch.predict import Predictor
+
         model: Runnable = ray.get(self.model) if isinstance(self.model, ray.ObjectRef) else self.model
         heads = (model.folded.class_head, model.folded.distill_head)
-        return Predictor(model.load(), self.work.config.predict, model.target.batch, heads)
+        backend = model.load()
+        keep_memory()  # not before: what loading leaves behind should go back
+        return Predictor(backend, self.work.config.predict, heads)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         if DECODED in block.schema.names:
@@ -156,32 +72,41 @@ class Replica:
 
     def guard(self, work: Callable[[], dict[str, Any]], name: str) -> dict[str, Any]:
         """The record of `work`, or of its failure: one chunk that fails must not end the job."""
-        waited = time.time() - self.idle_since
         try:
-            record = work()
+            return work()
         except Exception as e:
-            record = failed(name, e)
-        self.idle_since = time.time()
-        return record | {"waited": waited}
+            return failed(name, e)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[float]:
+        """One chunk at a time computes, so that a death is blamed on it alone; gives the seconds that nothing did before."""
+        with self.computing:
+            try:
+                yield time.time() - self.idle_since
+            finally:
+                self.idle_since = time.time()
 
     def label(self, chunk: Chunk) -> dict[str, Any]:
         """One chunk from source to output file."""
         at = self.work.output.chunk_place(chunk)
         if not self.work.redo and at.exists():  # a replay of the task after a death
             return read_record(at)
-        part = self.decoder.begin(chunk)
-        return self.write(part, self.decoder.batches(part))
+        with self.turn() as waited:
+            part = self.decoder.begin(chunk, waited)
+            predicted = self.predict(part, self.decoder.batches(part))
+        return self.write(part, predicted)
 
     def finish_decoded(self, block: pa.Table) -> dict[str, Any]:
         """A chunk that a `DecodeTask` decoded, from pixels to output file."""
         part, pixels = unpack(block)
         if isinstance(part, dict):
             return part
-        return self.write(part, [pixels] if len(pixels) else [])
+        with self.turn() as part.waited:
+            predicted = self.predict(part, [pixels] if len(pixels) else [])
+        return self.write(part, predicted)
 
-    def write(self, part: Part, pixels: Iterable[np.ndarray]) -> dict[str, Any]:
+    def write(self, part: Part, predicted: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
         """Predictions and rows together as the chunk's file; the record of it."""
-        predicted = self.predict(part, pixels)
         since = time.perf_counter()
         chunk, work = part.chunk, self.work
         answers = None if predicted is None else self.predictor.answers(*predicted)
@@ -210,7 +135,7 @@ class DecodeTask:
     """Descriptors of chunks in; each chunk decoded, as one row that holds all its pixels, out."""
 
     def __init__(self, work: Work):
-        self.decoder = Decoder(work)
+        self.decoder = make_decoder(work)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         for chunk in chunks_of_table(block):

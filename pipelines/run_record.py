@@ -26,9 +26,9 @@ NAMES = 20  # shard names that a record spells out
 class RunRecord:
     """Sums over the chunks of a run; memory does not grow with their number."""
 
-    def __init__(self, prepared: Prepared, progress: Progress):
+    def __init__(self, prepared: Prepared, progress: Progress, started: datetime | None = None):
         self.prepared, self.progress = prepared, progress
-        self.started = datetime.now(UTC)
+        self.started = started or datetime.now(UTC)
         self.name = self.started.strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z"
         self.failed: dict[str, str] = {}
         self.again: set[str] = set()  # those of the failed that may well succeed a moment later

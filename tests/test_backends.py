@@ -127,7 +127,7 @@ def test_what_is_asked_for_and_cannot_be(monkeypatch):
 
 def test_targets_for_a_device():
     assert make_target(model(), False, "float32", "auto") == Target(False, "float32", 8, False)
-    assert make_target(model(), True, "float16", "auto") == Target(True, "float16", 256, True)
+    assert make_target(model(), True, "float16", "auto") == Target(True, "float16", 256, True, tune=True)
     assert make_target(model(compile=False), True, "float16", 32) == Target(True, "float16", 32, False)
 
 

@@ -16,6 +16,7 @@ from levit_batch.errors import ConfigError
 from levit_batch.load_config import load_config
 from pipelines import cluster as cluster_module
 from pipelines import supervise
+from pipelines.cluster import gpu_here
 from pipelines.label import run_job
 from pipelines.progress import Display
 from tests.clusters import STORE, running
@@ -160,3 +161,13 @@ def test_local_path_is_refused_where_other_nodes_do_not_see_it(three_nodes, tmp_
 def test_address_that_cannot_work_is_one_line(tmp_path, address, said):
     with pytest.raises(ConfigError, match=said):
         run_job(load_config("configs/demo.yaml", [f"output.path={tmp_path}", f"compute.address={address}"]))
+
+
+def test_torch_is_asked_for_a_gpu_only_where_there_may_be_one(monkeypatch):
+    asked = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: bool(asked.append(1)) or True)
+    monkeypatch.setattr("pipelines.cluster.sys.platform", "linux")
+    monkeypatch.setattr("pipelines.cluster.glob.glob", lambda pattern: [])
+    assert not gpu_here() and not asked
+    monkeypatch.setattr("pipelines.cluster.glob.glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else [])
+    assert gpu_here() and asked

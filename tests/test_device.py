@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from levit_batch.backends import Target
-from levit_batch.device import DeviceModel, batches
+from levit_batch.device import BATCHES, DeviceModel, batches, fastest_batch
 from levit_batch.errors import JobError
 from levit_batch.fold import fold
 from tests.models import TINY, photographs, signal_model
@@ -59,6 +59,31 @@ def test_a_batch_that_does_not_fit_is_halved():
     model.model.seen.clear()
     model(pixels[:2])
     assert model.model.seen == [2]  # it stays so
+
+
+@pytest.mark.parametrize(
+    ("room", "enough", "found"), [(1 << 20, 256, 256), (1 << 20, 1 << 20, 1024), (200, 1 << 20, 128), (8, 8, 64)]
+)
+def test_the_batch_grows_while_that_gains_and_fits(room, enough, found, monkeypatch):
+    clock, seen = [0.0], []
+    monkeypatch.setattr("levit_batch.device.time.perf_counter", lambda: clock[0])
+
+    def run(pixels, batch):
+        seen.append(pixels.shape)
+        if batch > room:
+            raise torch.OutOfMemoryError("no room")
+        clock[0] += 1.0 + max(0, batch / enough - 1)  # a batch costs the same until the device is full
+
+    assert fastest_batch(run, (8, 8, 3)) == found
+    assert {shape[1:] for shape in seen} == {(8, 8, 3)} and {shape[0] for shape in seen} <= set(BATCHES)
+
+
+def test_a_tuned_model_runs_at_the_batch_found(folded, monkeypatch):
+    monkeypatch.setattr("levit_batch.device.BATCHES", (2, 4))
+    pixels = photographs(5, TINY.image_size)
+    tuned = device(folded, tune=True)
+    assert tuned.batch in (2, 4)
+    assert np.allclose(tuned(pixels)[1], device(folded)(pixels)[1], atol=1e-5)
 
 
 def test_one_image_that_does_not_fit_is_an_error():

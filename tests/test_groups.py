@@ -3,7 +3,7 @@ import pyarrow as pa
 
 from levit_batch.plan import Chunk, chunks_of_table
 from pipelines.blocks import pack, record_block, unpack
-from pipelines.label import LARGEST_GROUP, group
+from pipelines.execute import LARGEST_GROUP, group
 
 
 def chunks(n):

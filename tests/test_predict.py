@@ -12,8 +12,8 @@ LOGITS = np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]], np.float32)
 EMBEDDING = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
 
 
-def predictor(backend=None, heads=None, batch=8, **asked):
-    return Predictor(backend, PredictConfig(**{"top_k": 2} | asked), batch, heads)
+def predictor(backend=None, heads=None, **asked):
+    return Predictor(backend, PredictConfig(**{"top_k": 2} | asked), heads)
 
 
 def test_scores_are_the_softmax_of_the_logits():
@@ -61,15 +61,20 @@ def test_jensen_shannon_is_in_bits():
     assert torch.allclose(jensen_shannon(p, q), torch.tensor([1.0, 0.0, expected]), atol=1e-6)
 
 
-def backend(pixels):
-    return pixels[:, 0, 0, :2].astype(np.float32), pixels[:, 0, 0, :].astype(np.float32)
+class Corners:
+    """A backend whose answers are the first pixel."""
+
+    batch = 3
+
+    def __call__(self, pixels):
+        return pixels[:, 0, 0, :2].astype(np.float32), pixels[:, 0, 0, :].astype(np.float32)
 
 
 def test_answers_join_in_order():
     pixels = np.arange(7 * 3, dtype=np.uint8).reshape(7, 1, 1, 3)
-    embedding, logits = predictor(backend, batch=3)([pixels[:2], pixels[2:]])
+    embedding, logits = predictor(Corners())([pixels[:2], pixels[2:]])
     assert embedding[:, 0].tolist() == [0, 3, 6, 9, 12, 15, 18] and logits.shape == (7, 3)
-    assert predictor(backend)([]) is None
+    assert predictor(Corners())([]) is None
 
 
 @pytest.mark.parametrize("sizes", [[7], [1, 1, 1, 4], [2, 1, 4], [5, 2], [3, 3, 1], [6]])

@@ -7,37 +7,50 @@ Each module has `PACKAGE` and `EXTRA` (what to install), `refuses(target)` (why 
 
 import importlib
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 
 from levit_batch.config import ModelConfig
 from levit_batch.errors import ConfigError
 
-# uint8 [N,H,W,3] -> embedding float32 [N,D], logits float32 [N,K], for any N > 0
-Backend = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 Exported = dict[str, np.ndarray]  # uint8 [bytes] each, by file name: travels through shared memory
 
 CPU_BATCH, GPU_BATCH = 8, 256  # on a CPU eight images' activations stay in its cache
 FASTEST_FIRST = ("openvino", "onnxruntime", "torch")
 
 
+class Backend(Protocol):
+    """A model that runs: uint8 [N,H,W,3] -> embedding float32 [N,D], logits float32 [N,K], for any N > 0.
+
+    batch: images in one forward pass; a last one of fewer takes as long.
+    """
+
+    batch: int
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class Target:
-    """What a backend is to run on, and how. batch: images in one forward pass; compile: torch.compile."""
+    """What a backend is to run on, and how. batch: images in one forward pass; compile: torch.compile; tune: the device may
+    find a better batch."""
 
     gpu: bool
     dtype: str
     batch: int
     compile: bool
+    tune: bool = False
 
 
 def make_target(model: ModelConfig, gpu: bool, dtype: str, batch: int | str) -> Target:
     """`compute.batch_size` and `model.compile` with `auto` resolved for the device."""
     size = batch if batch != "auto" else GPU_BATCH if gpu else CPU_BATCH
-    return Target(gpu, dtype, int(size), gpu if model.compile == "auto" else bool(model.compile))
+    return Target(
+        gpu, dtype, int(size), gpu if model.compile == "auto" else bool(model.compile), tune=gpu and batch == "auto"
+    )
 
 
 def choose(model: ModelConfig, target: Target) -> str:

@@ -1,20 +1,26 @@
 """Any number of images through a graph of one fixed batch."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-
-def in_batches(infer: Infer, batch: int, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [N,H,W,3] -> embedding float32 [N,D], logits float32 [N,K]; `infer` takes exactly [batch,H,W,3].
+@dataclass
+class FixedBatch:
+    """A `Backend` of `infer`, which takes exactly [batch,H,W,3] and gives embedding and logits.
 
     The last batch is filled up with zeros, so that every image meets the same arithmetic whatever its neighbours.
     """
-    parts = [infer(padded(pixels[i : i + batch], batch)) for i in range(0, len(pixels), batch)]
-    embedding, logits = (np.concatenate(arrays)[: len(pixels)] for arrays in zip(*parts, strict=True))
-    return embedding, logits
+
+    infer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    batch: int
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts = range(0, len(pixels), self.batch)
+        parts = [self.infer(padded(pixels[i : i + self.batch], self.batch)) for i in starts]
+        embedding, logits = (np.concatenate(arrays)[: len(pixels)] for arrays in zip(*parts, strict=True))
+        return embedding, logits
 
 
 def padded(pixels: np.ndarray, batch: int) -> np.ndarray:

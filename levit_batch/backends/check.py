@@ -34,6 +34,10 @@ class CheckedBackend:
     def __init__(self, backend: Backend, folded: nn.Module, name: str, dtype: str):
         self.backend, self.folded, self.name, self.dtype = backend, folded, name, dtype
 
+    @property
+    def batch(self) -> int:
+        return self.backend.batch
+
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         answer = self.backend(pixels)
         if self.folded is not None:

@@ -2,14 +2,13 @@
 
 import io
 import logging
-from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from levit_batch.backends import Backend, Exported, Target, only_torch
-from levit_batch.backends.batches import in_batches
+from levit_batch.backends.batches import FixedBatch
 
 PACKAGE, EXTRA = "onnxruntime", "onnx"
 
@@ -42,4 +41,4 @@ def load(exported: Exported, folded: nn.Module, target: Target) -> Backend:
     session = onnxruntime.InferenceSession(
         exported["model.onnx"].tobytes(), options, providers=["CPUExecutionProvider"]
     )
-    return partial(in_batches, lambda pixels: session.run(["embedding", "logits"], {"pixels": pixels}), target.batch)
+    return FixedBatch(lambda pixels: session.run(["embedding", "logits"], {"pixels": pixels}), target.batch)

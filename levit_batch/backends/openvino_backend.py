@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from levit_batch.backends import Backend, Exported, Target, only_torch
-from levit_batch.backends.batches import in_batches
+from levit_batch.backends.batches import FixedBatch
 
 PACKAGE, EXTRA = "openvino", "openvino"
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -44,7 +44,7 @@ def load(exported: Exported, folded: nn.Module, target: Target) -> Backend:
     core = _core()
     model = core.read_model(exported["model.xml"].tobytes(), openvino.Tensor(np.array(exported["model.bin"])))
     request = core.compile_model(model, "CPU", _options(target)).create_infer_request()
-    return partial(in_batches, partial(_infer, request), target.batch)
+    return FixedBatch(partial(_infer, request), target.batch)
 
 
 def _infer(request: Any, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

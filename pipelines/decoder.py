@@ -1,0 +1,57 @@
+"""The first half of a chunk's way: rows read, images decoded and preprocessed."""
+
+import functools
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from levit_batch.attempts import ISOLATE_AFTER, Attempts
+from levit_batch.cells import cell_buffers
+from levit_batch.isolate import IsolatedPreprocessor
+from levit_batch.plan import Chunk
+from levit_batch.preprocess import Preprocessor
+from levit_batch.read_ahead import read_ahead
+from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
+from pipelines.work import Part, Work
+
+
+class Decoder:
+    """The first half: rows read, images decoded and preprocessed."""
+
+    def __init__(self, work: Work):
+        self.work = work
+        self.attempts = Attempts(work.output, work.run)
+        source = work.config.source
+        arguments = (work.processor, work.config.preprocess.mode, source.max_image_pixels, source.decode_timeout)
+        self.preprocess = Preprocessor(*arguments)
+        # Made when the first chunk needs it: a chunk that killed its process before.
+        self.isolated = functools.cache(lambda: IsolatedPreprocessor(*arguments))
+
+    def begin(self, chunk: Chunk, waited: float = 0.0) -> Part:
+        return Part(chunk, self.attempts.begin(chunk), time.time(), waited)
+
+    def batches(self, part: Part) -> Iterator[np.ndarray]:
+        """uint8 [G,H,W,3] of the good images of each table read; the rest of the rows goes into `part`."""
+        preprocess = self.isolated() if part.attempt > ISOLATE_AFTER else self.preprocess
+        for table in read_ahead(self.work.source.read(part.chunk), functools.partial(part.spend, "read")):
+            since = time.perf_counter()
+            encoded = cell_buffers(table[IMAGE_BYTES])
+            pixels, errors = preprocess(encoded)
+            errors = [said or found for said, found in zip(table[READ_ERROR].to_pylist(), errors, strict=True)]
+            part.bytes += sum(len(data) for data in encoded if data is not None)
+            part.errors += errors
+            part.tables.append(self._rest(table, part))
+            part.spend("decode", time.perf_counter() - since)
+            good = [i for i, error in enumerate(errors) if error is None]
+            if good:
+                yield pixels if len(good) == len(errors) else pixels[good]
+
+    def _rest(self, table: pa.Table, part: Part) -> pa.Table:
+        rest = table.drop_columns([IMAGE_BYTES, READ_ERROR])
+        if self.work.targets is None:
+            return rest
+        target, unmatched = self.work.targets.apply(rest[TARGET].combine_chunks())
+        part.unmatched += unmatched
+        return rest.set_column(rest.schema.get_field_index(TARGET), TARGET, target)

@@ -1,0 +1,136 @@
+"""Ray Data runs the chunks: descriptors in, one small record a chunk out, also when replicas or nodes die."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from levit_batch.plan import Chunk, chunk_table
+from pipelines.cluster import size_of
+from pipelines.prepare import Prepared
+from pipelines.replica import DecodeTask, Replica
+from pipelines.run_record import RunRecord, measured_decode
+from pipelines.supervise import is_lost, supervise
+from pipelines.work import Work
+
+GROUPS_PER_REPLICA = 25  # tasks that a replica gets through a long job, at the least
+LARGEST_GROUP = 16  # chunks in one task
+
+
+def share(prepared: Prepared) -> ray.ObjectRef:
+    """The model in Ray's object store, from where every replica takes it, and no longer in this process."""
+    model = ray.put(prepared.runnable)
+    prepared.forget_model()
+    return model
+
+
+def execute(
+    prepared: Prepared,
+    model: ray.ObjectRef,
+    chunks: list[Chunk],
+    run: RunRecord,
+    redo: bool,
+    say: Callable[[str], None],
+) -> Iterator[dict[str, Any]]:
+    """A record of each of `chunks` as it is finished, also when nodes are lost: those left start again on the others."""
+    left = {str(chunk): chunk for chunk in chunks}
+    while left:
+        try:
+            for record in execute_once(prepared, model, list(left.values()), run, redo, say):
+                left.pop(record["chunk"], None)
+                yield record
+            return
+        except Exception as e:
+            if not is_lost(e):
+                raise
+            say(f"all replicas were lost with their nodes; {len(left)} chunks are left: looking for room for others")
+
+
+def execute_once(
+    prepared: Prepared,
+    model: ray.ObjectRef,
+    chunks: list[Chunk],
+    run: RunRecord,
+    redo: bool,
+    say: Callable[[str], None],
+) -> Iterator[dict[str, Any]]:
+    """One Ray Data execution: descriptors of chunks in, a record of each chunk out as it is finished."""
+    context = set_context()
+    supervise(context)
+    measured = measured_decode(prepared.output, prepared.gpu)
+    size = size_of(prepared.config.compute, prepared.gpu, len(chunks), measured, say)
+    run.size = run.size or size  # a second pass over a few chunks is smaller
+    work = make_work(prepared, run.name, redo)
+    # from_arrow would start a task for each block, only to count its rows.
+    dataset = ray.data.from_blocks(group(chunks, 1 if size.decoders else size.replicas[1]))
+    options = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    if size.decoders:
+        dataset = dataset.map_batches(
+            DecodeTask, fn_constructor_args=(work,), num_cpus=1, compute=pool(size.decoders), **options
+        )
+    dataset = dataset.map_batches(
+        Replica,
+        fn_constructor_args=(work, model),
+        num_cpus=size.cpus,
+        num_gpus=size.gpus,
+        compute=pool(size.replicas, threads=2),
+        accelerator_type=size.accelerator_type,
+        # Ray Data wants a number from whoever uses a GPU; a row is a whole chunk, so one at a time is right.
+        **options | {"batch_size": 1 if size.gpus else None},
+    )
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for record in batch["record"].to_pylist():
+            yield json.loads(record)
+
+
+def pool(size: tuple[int, int, int], threads: int = 1) -> Any:
+    """Actors that start all at once; two tasks each, so that none waits for the driver."""
+    from ray.data import ActorPoolStrategy
+
+    least, most, first = size
+    return ActorPoolStrategy(
+        min_size=least,
+        max_size=most,
+        initial_size=first,
+        max_tasks_in_flight_per_actor=2,
+        max_concurrent_calls_per_actor=threads,
+        enable_true_multi_threading=threads > 1,
+    )
+
+
+def set_context() -> Any:
+    """Ray Data's settings for this job, all in one place."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.target_max_block_size = 1  # each record, and each decoded chunk, is a block of its own, at once
+    context.max_errored_blocks = 0  # replicas turn failures into records: what still raises is a bug
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = False
+    return context
+
+
+def make_work(prepared: Prepared, run: str, redo: bool) -> Work:
+    return Work(
+        config=prepared.config,
+        source=prepared.source,
+        output=prepared.output,
+        spec=prepared.spec,
+        processor=prepared.checkpoint.processor,
+        targets=prepared.targets,
+        fingerprint=prepared.job.fingerprint,
+        run=run,
+        redo=redo,
+    )
+
+
+def group(chunks: list[Chunk], replicas: int) -> list[pa.Table]:
+    """Descriptors in blocks of several, so that the driver is not asked for each; single at the end, to end together."""
+    size = max(1, min(LARGEST_GROUP, len(chunks) // (replicas * GROUPS_PER_REPLICA)))
+    tail = max(0, len(chunks) - size * replicas * 2) if size > 1 else 0
+    tail -= tail % size
+    blocks = [chunks[i : i + size] for i in range(0, tail, size)] + [[chunk] for chunk in chunks[tail:]]
+    return [chunk_table(block) for block in blocks]

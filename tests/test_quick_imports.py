@@ -1,0 +1,33 @@
+import gc
+
+import pytest
+
+from levit_batch.quick_imports import quick_imports
+
+
+@pytest.fixture(autouse=True)
+def thawed():
+    yield
+    gc.unfreeze()
+
+
+def test_no_collection_inside_and_again_after():
+    with quick_imports():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() > 0
+
+
+def test_also_after_an_error():
+    with pytest.raises(ImportError), quick_imports():
+        raise ImportError("no such module")
+    assert gc.isenabled()
+
+
+def test_who_had_turned_it_off_finds_it_off():
+    gc.disable()
+    try:
+        with quick_imports():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
