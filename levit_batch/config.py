@@ -117,7 +117,9 @@ class ComputeConfig(Section):
     )
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, for example A100.")
     decode_cpus: Literal["auto"] | PositiveInt = Field("auto", description="CPU tasks that decode, per GPU replica.")
-    batch_size: Literal["auto"] | PositiveInt = Field("auto", description="Images in one forward pass.")
+    batch_size: Literal["auto"] | PositiveInt = Field(
+        "auto", description="Images in one forward pass; `auto`: 8 on a CPU, found by trying on a GPU."
+    )
     chunk_rows: PositiveInt = Field(2048, description="Most rows in one chunk: one task, one output file.")
 
 

@@ -24,6 +24,9 @@ QUIET = {
     "RAY_TQDM": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "1",
+    # What nobody looks at without a dashboard, and probes of threads that are seldom busy: a hundredth of a core.
+    "RAY_enable_metrics_collection": "0",
+    "RAY_io_context_monitor_probe_interval_ms": "10000",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ side warns about how Ray Data itself uses it
 }
 NODES_WAIT = 45.0  # seconds for nodes that are about to join: a KubeRay head is ready before its workers

@@ -109,6 +109,7 @@ def set_context() -> Any:
     context.max_errored_blocks = 0  # replicas turn failures into records: what still raises is a bug
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.memory_usage_poll_interval_s = None  # each look at a replica's memory takes it milliseconds
     context.execution_options.preserve_order = False
     return context
 

@@ -50,8 +50,10 @@ def test_a_peer_that_loses_images_is_found_out(data, tmp_path):
 
 
 def test_figures():
-    found = peers.figures([(14.0, 8), (10.0, 4), (12.0, 8)], began=7.0)
-    assert found == {"images_per_second": 16 / 4, "start_up": 3.0}
+    one = [peers.Event(14.0, 8), peers.Event(10.0, 4), peers.Event(12.0, 8)]
+    assert peers.figures(one, began=7.0) == {"images_per_second": 16 / 4, "start_up": 3.0}
+    other = [peers.Event(13.0, 4, 1), peers.Event(15.0, 6, 1)]
+    assert peers.figures(one + other, began=7.0)["images_per_second"] == 16 / 4 + 6 / 2
     rows = [
         {"images_per_second": rate, "cpu_ms_per_image": 5.0, "start_up": 1.0, "wall": 2.0, "memory": 3e9}
         for rate in (5.0, 9.0, 7.0)

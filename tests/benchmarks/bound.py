@@ -9,6 +9,7 @@ no resume, no records: what `levit-batch run` is measured against. Prints one JS
 import argparse
 import json
 import multiprocessing as mp
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def work(model: ModelConfig, output: Path, tasks: Any, done: Any) -> None:
     while (task := tasks.get()) is not None:
         file, group = task
         rows = loop.label(file, group, output / f"{Path(file).stem}-{group}.parquet")
-        done.put({"rows": rows, "time": time.time()})
+        done.put({"rows": rows, "time": time.time(), "worker": os.getpid()})
 
 
 class Loop:

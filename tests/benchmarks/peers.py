@@ -4,8 +4,9 @@
 
 Each peer is a process that labels every image and writes top-5 and embedding as Parquet where it can (transformers'
 pipeline gives no embedding). It prints one JSON line {"rows", "time"} each time that rows are done; from those come
-images a second in steady state (from the first line to the last) and the start-up (from the command to the first line). Memory
-is the largest sum of the proportional set sizes of the process and all its children. Medians over the rounds.
+images a second in steady state (from the first line to the last, for each worker where the lines name one) and the start-up (from
+the command to the first line). Memory is the largest sum of the proportional set sizes of the process and all its children.
+Medians over the rounds.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -103,34 +105,50 @@ def measure(command: list[str], images: int, output: Path | None) -> dict[str, f
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{err[-4000:]}")
     events = chunk_events(output) if output else line_events(out)
-    done = sum(rows for _, rows in events)
+    done = sum(event.rows for event in events)
     if done != images:
         raise SystemExit(f"{' '.join(command)} labelled {done} of {images} images")
     found = figures(events, began)
-    cpu = tree.cpu_between(*(time for time, _ in (min(events), max(events))))
-    found["cpu_ms_per_image"] = 1000 * cpu / max(1, done - min(events)[1])
+    cpu = tree.cpu_between(min(events).time, max(events).time)
+    found["cpu_ms_per_image"] = 1000 * cpu / max(1, done - min(events).rows)
     return found | {"wall": time.time() - began, "memory": tree.peak}
 
 
-def figures(events: list[tuple[float, int]], began: float) -> dict[str, float]:
-    """events: (epoch seconds, rows done then) in any order."""
-    events = sorted(events)
-    (first, rows), (last, _) = events[0], events[-1]
-    done = sum(count for _, count in events)
-    return {"images_per_second": (done - rows) / (last - first) if last > first else 0.0, "start_up": first - began}
+class Event(NamedTuple):
+    """Rows that a worker has done, and when (epoch seconds)."""
+
+    time: float
+    rows: int
+    worker: int = 0
 
 
-def line_events(out: str) -> list[tuple[float, int]]:
+def figures(events: list[Event], began: float) -> dict[str, float]:
+    """events: in any order. The rate is the sum of the workers' own, each from its first event to its last: they start and
+    end apart, which a short run would count as lost time and a long one does not notice."""
+    workers = {event.worker for event in events}
+    rate = sum(own_rate(sorted(event for event in events if event.worker == worker)) for worker in workers)
+    return {"images_per_second": rate, "start_up": min(events).time - began}
+
+
+def own_rate(events: list[Event]) -> float:
+    took = events[-1].time - events[0].time
+    return sum(event.rows for event in events[1:]) / took if took else 0.0
+
+
+def line_events(out: str) -> list[Event]:
     lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"rows"')]
-    return [(line["time"], line["rows"]) for line in lines]
+    return [Event(line["time"], line["rows"], line.get("worker", 0)) for line in lines]
 
 
-def chunk_events(output: Path) -> list[tuple[float, int]]:
+def chunk_events(output: Path) -> list[Event]:
     from levit_batch.storage import place
     from levit_batch.write import read_record
 
     records = [read_record(place(str(file))) for file in output.glob("out/data/*/*.parquet")]
-    return [(record["ended"], record["rows"]) for record in records]
+    return [Event(record["ended"], record["rows"], record["pid"]) for record in records]
+
+
+MEMORY_EVERY = 3.0  # seconds: adding up a process's pages takes milliseconds of a core that the peer needs
 
 
 class Tree:
@@ -138,6 +156,7 @@ class Tree:
 
     def __init__(self):
         self.peak = 0
+        self.looked = 0.0
         self.used: dict[int, float] = {}  # CPU seconds of each process so far
         self.totals: list[tuple[float, float]] = []  # (epoch seconds, CPU seconds of all)
 
@@ -151,13 +170,14 @@ class Tree:
             return
 
     def _look(self, root: psutil.Process) -> None:
-        memory = 0
+        memory, due = 0, time.monotonic() - self.looked > MEMORY_EVERY
+        self.looked = time.monotonic() if due else self.looked
         for process in [root, *root.children(recursive=True)]:
             try:
-                memory += process.memory_full_info().pss
+                memory += pss(process.pid) if due else 0
                 spent = process.cpu_times()
                 self.used[process.pid] = spent.user + spent.system
-            except psutil.Error:
+            except (psutil.Error, OSError):
                 continue
         self.peak = max(self.peak, memory)
         self.totals.append((time.time(), sum(self.used.values())))
@@ -166,6 +186,12 @@ class Tree:
         """CPU seconds between two times, interpolated: unlike the rate, hardly touched by what else the machine does."""
         times, totals = zip(*(self.totals or [(0.0, 0.0)]), strict=True)
         return float(np.interp(last, times, totals) - np.interp(first, times, totals))
+
+
+def pss(pid: int) -> int:
+    """Bytes of a process's memory, of what it shares only its part."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def median(rounds: list[dict[str, float]]) -> dict[str, float]:
