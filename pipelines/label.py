@@ -63,15 +63,7 @@ def run_job(
         prepared = prepare(config, uses_gpu(config.compute))
         progress = prepared.progress()
         begin = bool(progress.pending) or overwrite
-        with (
-            quick_imports(),
-            ThreadPoolExecutor(1) as meanwhile,
-        ):  # Ray takes seconds to start; so do torch and the checkpoint
-            importlib.import_module("ray")  # first, since the chain of its processes takes longest
-            ready = meanwhile.submit(get_ready, prepared, overwrite, begin)
-            if begin and config.compute.address is None:
-                stack.enter_context(ray_session(config.compute, verbose))
-            ready.result()
+        start(stack, prepared, overwrite, begin, verbose)
         if overwrite:
             prepared.output.delete(prepared.output.own_files())
             progress = prepared.progress()
@@ -95,6 +87,19 @@ def run_job(
         result = finish(prepared, progress, run)
     too_many = error_rate(result.metrics) > config.output.max_error_rate
     return replace(result, exit_code=3) if too_many else result
+
+
+def start(stack: contextlib.ExitStack, prepared: Prepared, overwrite: bool, begin: bool, verbose: bool) -> None:
+    """The checkpoint loaded and held against the output, and, where there is work, Ray: side by side, each takes seconds."""
+    compute = prepared.config.compute
+    begin_ray = begin and compute.address is None
+    with quick_imports(), ThreadPoolExecutor(1) as meanwhile:
+        if begin_ray:
+            importlib.import_module("ray")  # alone: starting its processes, one after the other, takes longest
+        ready = meanwhile.submit(get_ready, prepared, overwrite, begin)
+        if begin_ray:
+            stack.enter_context(ray_session(compute, verbose))
+        ready.result()
 
 
 def get_ready(prepared: Prepared, overwrite: bool, begin: bool) -> None:

@@ -1,5 +1,6 @@
 """Exported graphs on disk, so that only a model's first job waits seconds for its export."""
 
+import gc
 import hashlib
 import importlib.metadata
 import inspect
@@ -31,6 +32,7 @@ def exported(name: str, folded: nn.Module, target: Target) -> Exported | None:
             action="ignore"
         ):  # exporters warn of their own future, about which nothing can be done
             found = module.export(folded, target)
+        gc.collect()  # an export leaves its graphs behind in cycles
         with suppress(OSError):  # a cache that cannot be written only costs time
             _write(folder, found)
     return found
