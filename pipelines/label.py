@@ -5,6 +5,7 @@ record, metrics, report                   here, from one small record a chunk
 """
 
 import contextlib
+import gc
 import importlib
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,7 @@ def start(stack: contextlib.ExitStack, prepared: Prepared, overwrite: bool, begi
     """The checkpoint loaded and held against the output, and, where there is work, Ray: side by side, each takes seconds."""
     compute = prepared.config.compute
     begin_ray = begin and compute.address is None
+    stack.callback(gc.unfreeze)  # what quick_imports froze, so that this process can clear it away when it ends
     with quick_imports(), ThreadPoolExecutor(1) as meanwhile:
         if begin_ray:
             importlib.import_module("ray")  # alone: starting its processes, one after the other, takes longest

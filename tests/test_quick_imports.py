@@ -2,7 +2,10 @@ import gc
 
 import pytest
 
+from levit_batch.load_config import load_config
 from levit_batch.quick_imports import quick_imports
+from pipelines.label import run_job
+from tests.jobs import Job
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +34,10 @@ def test_who_had_turned_it_off_finds_it_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_job_leaves_nothing_frozen(tmp_path, checkpoint):
+    before = gc.get_freeze_count()
+    job = Job(tmp_path, checkpoint, source={"limit": 4}, compute={"replicas": 1})
+    assert run_job(load_config(str(job.file))).record["rows"] == 4
+    assert gc.get_freeze_count() <= before
