@@ -57,11 +57,10 @@ def execute_once(
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
     """One Ray Data execution: descriptors of chunks in, a record of each chunk out as it is finished."""
-    context = set_context()
-    supervise(context)
     measured = measured_decode(prepared.output, prepared.gpu)
     size = size_of(prepared.config.compute, prepared.gpu, len(chunks), measured, say)
     run.size = run.size or size  # a second pass over a few chunks is smaller
+    supervise(set_context(stages=2 if size.decoders else 1))
     work = make_work(prepared, run.name, redo)
     # from_arrow would start a task for each block, only to count its rows.
     dataset = ray.data.from_blocks(group(chunks, 1 if size.decoders else size.replicas[1]))
@@ -100,8 +99,8 @@ def pool(size: tuple[int, int, int], threads: int = 1) -> Any:
     )
 
 
-def set_context() -> Any:
-    """Ray Data's settings for this job, all in one place."""
+def set_context(stages: int) -> Any:
+    """Ray Data's settings for this job, all in one place. stages: how many of its operators share the nodes."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
@@ -109,6 +108,9 @@ def set_context() -> Any:
     context.max_errored_blocks = 0  # replicas turn failures into records: what still raises is a bug
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Each turn of Ray Data's loop is the cheaper: with one stage there is none to keep room for, and nobody reads the rest.
+    context.op_resource_reservation_enabled = stages > 1
+    context.issue_detectors_config.detectors = []
     context.memory_usage_poll_interval_s = None  # each look at a replica's memory takes it milliseconds
     context.execution_options.preserve_order = False
     return context
