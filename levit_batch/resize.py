@@ -16,7 +16,7 @@ TORCH_MODES = {
     Image.Resampling.BILINEAR: {"mode": "bilinear", "antialias": True},
     Image.Resampling.BICUBIC: {"mode": "bicubic", "antialias": True},
 }
-with suppress(NotImplementedError, ValueError):  # since torch 2.12 or so; Pillow's differs by a level or two
+with suppress(NotImplementedError, ValueError):  # only newer torch has it; Pillow's differs by a level or two
     functional.interpolate(torch.zeros(1, 3, 3, 3, dtype=torch.uint8), size=(2, 2), mode="lanczos", antialias=True)
     TORCH_MODES[Image.Resampling.LANCZOS] = {"mode": "lanczos", "antialias": True}
 WIDEST_FILTER = 3  # pixels that Lanczos reaches to each side; the others reach less far

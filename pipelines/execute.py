@@ -12,6 +12,7 @@ from pipelines.cluster import size_of
 from pipelines.prepare import Prepared
 from pipelines.replica import DecodeTask, Replica
 from pipelines.run_record import RunRecord, measured_decode
+from pipelines.sizing import Size
 from pipelines.supervise import is_lost, supervise
 from pipelines.work import Work
 
@@ -19,69 +20,63 @@ GROUPS_PER_REPLICA = 25  # tasks that a replica gets through a long job, at the 
 LARGEST_GROUP = 16  # chunks in one task
 
 
-def share(prepared: Prepared) -> ray.ObjectRef:
-    """The model in Ray's object store, from where every replica takes it, and no longer in this process."""
-    model = ray.put(prepared.runnable)
-    prepared.forget_model()
-    return model
+class Execution:
+    """The chunks of one run on their way through Ray Data."""
 
+    def __init__(self, prepared: Prepared, run: RunRecord, redo: bool, say: Callable[[str], None]):
+        self.prepared, self.run, self.say = prepared, run, say
+        self.work = make_work(prepared, run.name, redo)
+        # In Ray's object store, from where every replica takes it, and no longer in this process.
+        self.model = ray.put(prepared.runnable)
+        prepared.forget_model()
 
-def execute(
-    prepared: Prepared,
-    model: ray.ObjectRef,
-    chunks: list[Chunk],
-    run: RunRecord,
-    redo: bool,
-    say: Callable[[str], None],
-) -> Iterator[dict[str, Any]]:
-    """A record of each of `chunks` as it is finished, also when nodes are lost: those left start again on the others."""
-    left = {str(chunk): chunk for chunk in chunks}
-    while left:
-        try:
-            for record in execute_once(prepared, model, list(left.values()), run, redo, say):
-                left.pop(record["chunk"], None)
-                yield record
-            return
-        except Exception as e:
-            if not is_lost(e):
-                raise
-            say(f"all replicas were lost with their nodes; {len(left)} chunks are left: looking for room for others")
+    def records(self, chunks: list[Chunk]) -> Iterator[dict[str, Any]]:
+        """A record of each of `chunks` as it is finished, also when nodes are lost: those left start again on the others."""
+        left = {str(chunk): chunk for chunk in chunks}
+        while left:
+            try:
+                for record in self._once(list(left.values())):
+                    left.pop(record["chunk"], None)
+                    yield record
+                return
+            except Exception as e:
+                if not is_lost(e):
+                    raise
+                self.say(
+                    f"all replicas were lost with their nodes; {len(left)} chunks are left: looking for room for others"
+                )
 
-
-def execute_once(
-    prepared: Prepared,
-    model: ray.ObjectRef,
-    chunks: list[Chunk],
-    run: RunRecord,
-    redo: bool,
-    say: Callable[[str], None],
-) -> Iterator[dict[str, Any]]:
-    """One Ray Data execution: descriptors of chunks in, a record of each chunk out as it is finished."""
-    measured = measured_decode(prepared.output, prepared.gpu)
-    size = size_of(prepared.config.compute, prepared.gpu, len(chunks), measured, say)
-    run.size = run.size or size  # a second pass over a few chunks is smaller
-    supervise(set_context(stages=2 if size.decoders else 1))
-    work = make_work(prepared, run.name, redo)
-    # from_arrow would start a task for each block, only to count its rows.
-    dataset = ray.data.from_blocks(group(chunks, 1 if size.decoders else size.replicas[1]))
-    options = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-    if size.decoders:
+    def _once(self, chunks: list[Chunk]) -> Iterator[dict[str, Any]]:
+        """One Ray Data execution: descriptors of chunks in, a record of each chunk out as it is finished."""
+        size = self._size(len(chunks))
+        supervise(set_context(stages=2 if size.decoders else 1))
+        # from_arrow would start a task for each block, only to count its rows.
+        dataset = ray.data.from_blocks(group(chunks, 1 if size.decoders else size.replicas[1]))
+        options = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+        if size.decoders:
+            dataset = dataset.map_batches(
+                DecodeTask, fn_constructor_args=(self.work,), num_cpus=1, compute=pool(size.decoders), **options
+            )
         dataset = dataset.map_batches(
-            DecodeTask, fn_constructor_args=(work,), num_cpus=1, compute=pool(size.decoders), **options
+            Replica,
+            fn_constructor_args=(self.work, self.model),
+            num_cpus=size.cpus,
+            num_gpus=size.gpus,
+            compute=pool(size.replicas, threads=2),
+            accelerator_type=size.accelerator_type,
+            # Ray Data wants a number from whoever uses a GPU; a row is a whole chunk, so one at a time is right.
+            **options | {"batch_size": 1 if size.gpus else None},
         )
-    dataset = dataset.map_batches(
-        Replica,
-        fn_constructor_args=(work, model),
-        num_cpus=size.cpus,
-        num_gpus=size.gpus,
-        compute=pool(size.replicas, threads=2),
-        accelerator_type=size.accelerator_type,
-        # Ray Data wants a number from whoever uses a GPU; a row is a whole chunk, so one at a time is right.
-        **options | {"batch_size": 1 if size.gpus else None},
-    )
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for record in batch["record"].to_pylist():
-            yield json.loads(record)
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for record in batch["record"].to_pylist():
+                yield json.loads(record)
+
+    def _size(self, tasks: int) -> Size:
+        prepared = self.prepared
+        measured = measured_decode(prepared.output, prepared.gpu)
+        size = size_of(prepared.config.compute, prepared.gpu, tasks, measured, self.say)
+        self.run.size = self.run.size or size  # a second pass over a few chunks is smaller
+        return size
 
 
 def pool(size: tuple[int, int, int], threads: int = 1) -> Any:

@@ -118,12 +118,12 @@ def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Displ
     pending = progress.pending
     if not pending:
         return
-    from pipelines.execute import execute, share  # Ray Data: not before there is work
+    from pipelines.execute import Execution  # Ray Data: not before there is work
 
-    model = share(prepared)
+    execution = Execution(prepared, run, redo, display.say)
     for _ in range(PASSES):
         run.forget_failures(pending)
-        for record in execute(prepared, model, pending, run, redo, display.say):
+        for record in execution.records(pending):
             if record.get("exit_code") == UserError.exit_code:  # no chunk will fare better
                 raise UserError(record["failed"])
             run.add(record)

@@ -28,9 +28,8 @@ def exported(name: str, folded: nn.Module, target: Target) -> Exported | None:
     folder = cache_folder() / f"{name}-{_key(name, folded, target)}"
     found = _read(folder)
     if found is None:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # exporters warn of their own future, about which nothing can be done
+        # Exporters warn of their own future, about which nothing can be done.
+        with warnings.catch_warnings(action="ignore"):
             found = module.export(folded, target)
         gc.collect()  # an export leaves its graphs behind in cycles
         with suppress(OSError):  # a cache that cannot be written only costs time
