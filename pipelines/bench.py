@@ -39,12 +39,16 @@ def bench(
     spent = stages(prepared, sample)
     compared = models(prepared, sample, say)
     here = (torch.cuda.device_count() if gpu else os.cpu_count()) or 1
-    limit = machine_limit(prepared, spent, here)
+    limit, target = machine_limit(prepared, spent, here), prepared.runnable.target
     return {
         "rows": sample.rows,
         "bytes_per_image": sum(map(len, sample.images)) / sample.rows,
         "machine": {"cpus": os.cpu_count(), "gpus": torch.cuda.device_count(), "replicas": here},
-        "backend": {"name": prepared.runnable.name, "dtype": prepared.dtype, "batch": prepared.runnable.target.batch},
+        "backend": {
+            "name": prepared.runnable.name,
+            "dtype": prepared.dtype,
+            "batch": None if target.tune else target.batch,
+        },
         "milliseconds": spent,
         "bottleneck": max(STAGES, key=lambda stage: spent[stage]),
         "models": compared,
@@ -104,9 +108,8 @@ def show(said: dict[str, Any]) -> None:
     rows = [(stage, f"{spent[stage]:.2f}", f"{_rate(spent[stage])}", _share(spent, stage)) for stage in STAGES]
     rows.append(("all", f"{spent['whole']:.2f}", _rate(spent["whole"]), ""))
     used = said["backend"]
-    title = (
-        f"One replica ({used['name']}, {used['dtype']}, batch {used['batch']}) on {said['rows']} of the job's images"
-    )
+    way = f"{used['name']}, {used['dtype']}, batch {used['batch'] or 'found by trying'}"
+    title = f"One replica ({way}) on {said['rows']} of the job's images"
     out.print(table(title, ("stage", "ms/image", "images/s", "share"), rows, (1, 2, 3)))
     out.print()
     cells = [(m["backend"], m["dtype"], str(m["batch"]), _model(m)) for m in said["models"]]
