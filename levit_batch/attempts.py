@@ -23,6 +23,10 @@ class Attempts:
     output: Output
     run: str
 
+    def died_with(self, chunk: Chunk) -> bool:
+        """Whether a process began `chunk` and never ended it."""
+        return self._place(chunk).exists()
+
     def begin(self, chunk: Chunk) -> int:
         """Count one more attempt at `chunk`; returns how many there were, this one included.
 

@@ -1,8 +1,10 @@
 """The first half of a chunk's way: rows read, images decoded and preprocessed."""
 
+import contextlib
 import functools
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ from pipelines.work import Part, Work
 
 
 class Decoder:
-    """The first half: rows read, images decoded and preprocessed."""
+    """The first half: rows read, images decoded and preprocessed. For several threads, of which one computes at a time."""
 
     def __init__(self, work: Work):
         self.work = work
@@ -28,14 +30,41 @@ class Decoder:
         self.preprocess = Preprocessor(*arguments)
         # Made when the first chunk needs it: a chunk that killed its process before.
         self.isolated = functools.cache(lambda: IsolatedPreprocessor(*arguments))
+        self.reading, self.computing = threading.Lock(), threading.RLock()  # always taken in this order
+        self.idle_since = time.time()
 
-    def begin(self, chunk: Chunk, waited: float = 0.0) -> Part:
-        return Part(chunk, self.attempts.begin(chunk), time.time(), waited)
+    @contextlib.contextmanager
+    def begin(self, chunk: Chunk) -> Iterator[tuple[Part, Iterator[pa.Table]]]:
+        """`chunk` begun, and its rows, read from now on: the first ones while another chunk still computes.
 
-    def batches(self, part: Part) -> Iterator[np.ndarray]:
-        """uint8 [G,H,W,3] of the good images of each table read; the rest of the rows goes into `part`."""
+        A chunk that a process has died with before begins in its `turn`, so that the next death is blamed on it alone.
+        """
+        with contextlib.ExitStack() as stack:
+            self.reading.acquire()  # until its last row is read: who reads first computes first
+            try:
+                if self.attempts.died_with(chunk):
+                    stack.enter_context(self.computing)
+                part = Part(chunk, self.attempts.begin(chunk), time.time())
+                rows, waited = self.work.source.read(chunk), functools.partial(part.spend, "read")
+                tables = stack.enter_context(read_ahead(rows, waited, ended=self.reading.release))
+            except BaseException:
+                self.reading.release()
+                raise
+            yield part, tables
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[float]:
+        """Computing: one chunk at a time; gives the seconds that nothing did before."""
+        with self.computing:
+            try:
+                yield time.time() - self.idle_since
+            finally:
+                self.idle_since = time.time()
+
+    def batches(self, part: Part, tables: Iterable[pa.Table]) -> Iterator[np.ndarray]:
+        """uint8 [G,H,W,3] of the good images of each table; the rest of the rows goes into `part`."""
         preprocess = self.isolated() if part.attempt > ISOLATE_AFTER else self.preprocess
-        for table in read_ahead(self.work.source.read(part.chunk), functools.partial(part.spend, "read")):
+        for table in tables:
             since = time.perf_counter()
             encoded = cell_buffers(table[IMAGE_BYTES])
             pixels, errors = preprocess(encoded)

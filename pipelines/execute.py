@@ -62,7 +62,7 @@ class Execution:
             fn_constructor_args=(self.work, self.model),
             num_cpus=size.cpus,
             num_gpus=size.gpus,
-            compute=pool(size.replicas, threads=2),
+            compute=pool(size.replicas),
             accelerator_type=size.accelerator_type,
             # Ray Data wants a number from whoever uses a GPU; a row is a whole chunk, so one at a time is right.
             **options | {"batch_size": 1 if size.gpus else None},
@@ -79,8 +79,8 @@ class Execution:
         return size
 
 
-def pool(size: tuple[int, int, int], threads: int = 1) -> Any:
-    """Actors that start all at once; two tasks each, so that none waits for the driver."""
+def pool(size: tuple[int, int, int]) -> Any:
+    """Actors that start all at once; two tasks and threads each: one computes, the other reads and writes."""
     from ray.data import ActorPoolStrategy
 
     least, most, first = size
@@ -89,8 +89,8 @@ def pool(size: tuple[int, int, int], threads: int = 1) -> Any:
         max_size=most,
         initial_size=first,
         max_tasks_in_flight_per_actor=2,
-        max_concurrent_calls_per_actor=threads,
-        enable_true_multi_threading=threads > 1,
+        max_concurrent_calls_per_actor=2,
+        enable_true_multi_threading=True,
     )
 
 

@@ -3,10 +3,8 @@
 `Replica` does all four (on a CPU). With a GPU, `DecodeTask` does the first two on CPUs and `Replica` the rest.
 """
 
-import contextlib
 import functools
 import resource
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -42,15 +40,14 @@ def make_decoder(work: Work) -> "Decoder":
 class Replica:
     """The model in one actor. Takes descriptors of chunks (it decodes itself) or chunks decoded by a `DecodeTask`.
 
-    Ray calls it from two threads (`pool`): while one waits for the disk or the store to take a chunk, the other computes.
+    Ray calls it from two threads (`pool`): while one computes, the other waits for the disk or the store to take the chunk
+    before, or to give the next one's first rows.
     """
 
     def __init__(self, work: Work, model: "ray.ObjectRef | Runnable"):
         self.work = work
         self.decoder = make_decoder(work)
         self.model = model
-        self.computing = threading.Lock()
-        self.idle_since = time.time()
 
     @functools.cached_property
     def predictor(self) -> "Predictor":
@@ -77,23 +74,13 @@ class Replica:
         except Exception as e:
             return failed(name, e)
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[float]:
-        """One chunk at a time computes, so that a death is blamed on it alone; gives the seconds that nothing did before."""
-        with self.computing:
-            try:
-                yield time.time() - self.idle_since
-            finally:
-                self.idle_since = time.time()
-
     def label(self, chunk: Chunk) -> dict[str, Any]:
         """One chunk from source to output file."""
         at = self.work.output.chunk_place(chunk)
         if not self.work.redo and at.exists():  # a replay of the task after a death
             return read_record(at)
-        with self.turn() as waited:
-            part = self.decoder.begin(chunk, waited)
-            predicted = self.predict(part, self.decoder.batches(part))
+        with self.decoder.begin(chunk) as (part, tables), self.decoder.turn() as part.waited:
+            predicted = self.predict(part, self.decoder.batches(part, tables))
         return self.write(part, predicted)
 
     def finish_decoded(self, block: pa.Table) -> dict[str, Any]:
@@ -101,7 +88,7 @@ class Replica:
         part, pixels = unpack(block)
         if isinstance(part, dict):
             return part
-        with self.turn() as part.waited:
+        with self.decoder.turn() as part.waited:
             predicted = self.predict(part, [pixels] if len(pixels) else [])
         return self.write(part, predicted)
 
@@ -149,11 +136,9 @@ class DecodeTask:
         at = work.output.chunk_place(chunk)
         if not work.redo and at.exists():
             return pack(read_record(at), np.empty(0, np.uint8))
-        part = self.decoder.begin(chunk)
-        return pack(
-            part,
-            np.concatenate([np.empty((0, *self.decoder.preprocess.size, 3), np.uint8), *self.decoder.batches(part)]),
-        )
+        none = np.empty((0, *self.decoder.preprocess.size, 3), np.uint8)
+        with self.decoder.begin(chunk) as (part, tables), self.decoder.turn():
+            return pack(part, np.concatenate([none, *self.decoder.batches(part, tables)]))
 
 
 def failed(chunk: str, error: Exception) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -45,35 +46,115 @@ def test_the_next_chunk_computes_while_one_is_written(made, monkeypatch):
         assert replica.work.output.chunk_place(chunk).exists()
 
 
-def test_one_chunk_at_a_time_is_begun_and_computed(made, monkeypatch):
-    """Else the marker of a chunk that did nothing would count the death of the other's replica."""
+def test_one_chunk_at_a_time_computes(made, monkeypatch):
     replica, chunks = made
     under_way, most = [], []
-    begin, predict = replica.decoder.begin, replica.predict
-
-    def begun(chunk, *rest):
-        under_way.append(chunk)
-        most.append(len(under_way))
-        return begin(chunk, *rest)
+    predict = replica.predict
 
     def predicted(part, pixels):
+        under_way.append(part)
+        most.append(len(under_way))
         try:
             return predict(part, pixels)
         finally:
-            under_way.remove(part.chunk)
+            under_way.remove(part)
 
-    monkeypatch.setattr(replica.decoder, "begin", begun)
     monkeypatch.setattr(replica, "predict", predicted)
     with ThreadPoolExecutor(2) as threads:
         records = list(threads.map(replica.label, chunks))
     assert most == [1, 1] and all(record["waited"] >= 0 for record in records)
 
 
-def test_a_failure_lets_the_other_thread_go_on(made):
+class Held:
+    """The first chunk's computing, held up until `go`; what of the second was begun and read meanwhile."""
+
+    def __init__(self, replica, second, monkeypatch):
+        self.replica, self.go = replica, threading.Event()
+        self.computing, self.begun, self.read = threading.Event(), threading.Event(), threading.Event()
+        predict, read, begin = replica.predict, replica.work.source.read, replica.decoder.attempts.begin
+
+        def held(part, pixels):
+            if part.chunk != second:
+                self.computing.set()
+                assert self.go.wait(SECONDS)
+            return predict(part, pixels)
+
+        def noted(chunk):
+            for table in read(chunk):
+                if chunk == second:
+                    self.read.set()
+                yield table
+
+        def counted(attempts, chunk):
+            if chunk == second:
+                self.begun.set()
+            return begin(chunk)
+
+        monkeypatch.setattr(replica, "predict", held)
+        monkeypatch.setattr(replica.work.source, "read", noted)
+        monkeypatch.setattr(type(replica.decoder.attempts), "begin", counted)
+
+
+def test_the_next_chunk_is_read_while_one_computes(made, monkeypatch):
+    replica, (first, second) = made
+    held = Held(replica, second, monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(replica.label, first)
+        assert held.computing.wait(SECONDS)
+        other = threads.submit(replica.label, second)
+        assert held.read.wait(SECONDS)
+        held.go.set()
+        assert [task.result(SECONDS)["rows"] for task in (one, other)] == [16, 16]
+
+
+def test_one_chunk_at_a_time_is_read(made, monkeypatch):
+    """They share the cursor that stands in a shard."""
+    replica, (first, second) = made
+    under_way, go, read = [], threading.Event(), replica.work.source.read
+
+    def noted(chunk):
+        under_way.append(chunk)
+        assert chunk == second or go.wait(SECONDS)
+        yield from read(chunk)
+
+    monkeypatch.setattr(replica.work.source, "read", noted)
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(replica.label, first)
+        while not under_way:
+            time.sleep(0.01)
+        other = threads.submit(replica.label, second)
+        time.sleep(0.5)
+        assert under_way == [first]
+        go.set()
+        assert [task.result(SECONDS)["rows"] for task in (one, other)] == [16, 16]
+
+
+def test_a_chunk_that_a_process_died_with_begins_alone(made, monkeypatch):
+    """Else the marker of a chunk that does no harm would count the death of the replica with the other."""
+    replica, (first, second) = made
+    replica.decoder.attempts.begin(second)
+    held = Held(replica, second, monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(replica.label, first)
+        assert held.computing.wait(SECONDS)
+        other = threads.submit(replica.label, second)
+        assert not held.begun.wait(0.5)
+        held.go.set()
+        assert [task.result(SECONDS)["attempt"] for task in (one, other)] == [1, 2]
+
+
+def test_a_failure_lets_the_other_thread_go_on(made, monkeypatch):
     replica, (first, second) = made
     gone = dataclasses.replace(first, url=first.url + ".gone")
     assert "failed" in replica.guard(lambda: replica.label(gone), str(gone))
-    assert replica.label(second)["rows"] == 16
+    with monkeypatch.context() as patch:
+        patch.setattr(type(replica.decoder.attempts), "begin", lambda *_: 1 / 0)
+        assert "failed" in replica.guard(lambda: replica.label(first), str(first))
+    with monkeypatch.context() as patch:
+        patch.setattr(replica, "predict", lambda part, pixels: next(iter(pixels)) + 1 / 0)
+        assert "failed" in replica.guard(lambda: replica.label(first), str(first))
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(replica.label, second).result(SECONDS)["rows"] == 16
 
 
 def test_torch_is_not_imported_before_the_replica_is_made():

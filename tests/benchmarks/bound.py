@@ -1,8 +1,8 @@
 """The bound: what two processes reach with our own parts in a loop written by hand, without Ray and without promises.
 
-    python -m tests.benchmarks.bound IMAGES CHECKPOINT OUTPUT [--dtype float32] [--backend auto] [--workers 2]
+    python -m tests.benchmarks.bound IMAGES CHECKPOINT OUTPUT [--dtype float32] [--backend auto] [--workers 2] [--chunk-rows 100]
 
-Each process takes the next row group, decodes, predicts, and writes top-5 and embedding as a Parquet file. No error rows,
+Each process takes the next row groups, decodes, predicts, and writes top-5 and embedding as a Parquet file. No error rows,
 no resume, no records: what `levit-batch run` is measured against. Prints one JSON line for each file that is written.
 """
 
@@ -11,10 +11,16 @@ import json
 import multiprocessing as mp
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from levit_batch.config import ModelConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BATCH = 8  # what suits a CPU best
 
 
 def main() -> None:
@@ -25,38 +31,47 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--chunk-rows", type=int, default=100)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     model = ModelConfig(checkpoint=args.checkpoint, dtype=args.dtype, backend=args.backend)
     spawn = mp.get_context("spawn")
     tasks, done = spawn.Queue(), spawn.Queue()
-    count = 0
-    for file, group in row_groups(args.images):
-        tasks.put((file, group))
-        count += 1
+    chunks = plan(args.images, args.chunk_rows)
+    for chunk in chunks:
+        tasks.put(chunk)
     for _ in range(args.workers):
         tasks.put(None)
     workers = [spawn.Process(target=work, args=(model, args.output, tasks, done)) for _ in range(args.workers)]
     for worker in workers:
         worker.start()
-    for _ in range(count):
+    for _ in chunks:
         print(json.dumps(done.get()), flush=True)
     for worker in workers:
         worker.join()
 
 
-def row_groups(images: Path) -> list[tuple[str, int]]:
+def plan(images: Path, rows: int) -> list[tuple[str, list[int]]]:
+    """Files and row groups of them that hold at most `rows` rows together (one row group at the least)."""
     import pyarrow.parquet as pq
 
-    files = sorted(images.glob("*.parquet"))
-    return [(str(file), group) for file in files for group in range(pq.ParquetFile(file).num_row_groups)]
+    chunks: list[tuple[str, list[int]]] = []
+    for file in sorted(images.glob("*.parquet")):
+        footer, held = pq.read_metadata(file), rows
+        for group in range(footer.num_row_groups):
+            held += footer.row_group(group).num_rows
+            if held > rows:
+                chunks.append((str(file), []))
+                held = footer.row_group(group).num_rows
+            chunks[-1][1].append(group)
+    return chunks
 
 
 def work(model: ModelConfig, output: Path, tasks: Any, done: Any) -> None:
     loop = Loop(model)
     while (task := tasks.get()) is not None:
-        file, group = task
-        rows = loop.label(file, group, output / f"{Path(file).stem}-{group}.parquet")
+        file, groups = task
+        rows = loop.label(file, groups, output / f"{Path(file).stem}-{groups[0]}.parquet")
         done.put({"rows": rows, "time": time.time(), "worker": os.getpid()})
 
 
@@ -81,18 +96,17 @@ class Loop:
         self.backend = make_runnable(folded, model, target).load()
         self.preprocess = Preprocessor(checkpoint.processor)
 
-    def label(self, file: str, group: int, to: Path) -> int:
-        """One row group from JPEGs to a Parquet file; returns its rows."""
+    def label(self, file: str, groups: list[int], to: Path) -> int:
+        """Row groups from JPEGs to a Parquet file; returns their rows."""
         import numpy as np
         import pyarrow as pa
         import pyarrow.parquet as pq
         import torch
 
-        column = pq.ParquetFile(file).read_row_group(group, columns=["image"], use_threads=False)["image"]
-        images = column.combine_chunks().field("bytes")
+        from levit_batch.predict import whole_batches
+
         embeddings, logits = [], []
-        for start in range(0, len(images), 8):
-            pixels, _ = self.preprocess([cell.as_buffer() for cell in images[start : start + 8]])
+        for pixels in whole_batches(self.pixels(file, groups), BATCH):
             embedding, scores = self.backend(pixels)
             embeddings.append(embedding)
             logits.append(scores)
@@ -106,7 +120,18 @@ class Loop:
             }
         )
         pq.write_table(table, to, compression="zstd", use_dictionary=False)
-        return len(images)
+        return len(embedding)
+
+    def pixels(self, file: str, groups: list[int]) -> Iterator["np.ndarray"]:
+        """uint8 [B,H,W,3] of the images of some row groups, read a group at a time, in order."""
+        import pyarrow.parquet as pq
+
+        parquet = pq.ParquetFile(file)
+        for group in groups:
+            column = parquet.read_row_group(group, columns=["image"], use_threads=False)["image"]
+            images = column.combine_chunks().field("bytes")
+            for start in range(0, len(images), BATCH):
+                yield self.preprocess([cell.as_buffer() for cell in images[start : start + BATCH]])[0]
 
 
 if __name__ == "__main__":

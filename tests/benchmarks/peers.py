@@ -88,7 +88,8 @@ def command_of(name: str, images: Path, checkpoint: Path, output: Path, chunk_ro
         }
         (output / "job.yaml").write_text(json.dumps(sections))  # JSON is YAML
         return [sys.executable, "-m", "pipelines.cli", "run", str(output / "job.yaml")]
-    options = {"tests.benchmarks.bound": ["--dtype"], "tests.benchmarks.peer_pipeline": ["--workers"]}.get(module, [])
+    bound = ["--chunk-rows", str(chunk_rows), "--dtype"]
+    options = {"tests.benchmarks.bound": bound, "tests.benchmarks.peer_pipeline": ["--workers"]}.get(module, [])
     return [sys.executable, "-m", module, str(images), str(checkpoint), str(output), *options, *values]
 
 
@@ -148,13 +149,16 @@ def chunk_events(output: Path) -> list[Event]:
     return [Event(record["ended"], record["rows"], record["pid"]) for record in records]
 
 
-MEMORY_EVERY = 3.0  # seconds: adding up a process's pages takes milliseconds of a core that the peer needs
+MEMORY_EVERY = (
+    3.0  # seconds, at first less: adding up a process's pages takes milliseconds of a core that the peer needs
+)
 
 
 class Tree:
     """What a process and all its children use, looked at twice a second until it ends. peak: bytes of memory."""
 
     def __init__(self):
+        self.began = time.monotonic()
         self.peak = 0
         self.looked = 0.0
         self.used: dict[int, float] = {}  # CPU seconds of each process so far
@@ -170,8 +174,9 @@ class Tree:
             return
 
     def _look(self, root: psutil.Process) -> None:
-        memory, due = 0, time.monotonic() - self.looked > MEMORY_EVERY
-        self.looked = time.monotonic() if due else self.looked
+        now = time.monotonic()
+        memory, due = 0, now - self.looked > min(MEMORY_EVERY, (now - self.began) / 4)
+        self.looked = now if due else self.looked
         for process in [root, *root.children(recursive=True)]:
             try:
                 memory += pss(process.pid) if due else 0
