@@ -111,9 +111,8 @@ def models(prepared: Prepared, sample: Sample, say: Callable[[str], None]) -> li
     config, gpu = prepared.config, prepared.gpu
     folded = fold(prepared.checkpoint.model, config.model.heads, prepared.checkpoint.processor)
     decoder = Decoder(dataclasses.replace(make_work(prepared, "bench", True), source=sample))
-    pixels = np.concatenate(list(decoder.batches(Part(sample.chunk, 1, time.time()), sample.read(sample.chunk))))[
-        :MODEL_IMAGES
-    ]
+    part = Part(sample.chunk, attempt=1, started=time.time())
+    pixels = np.concatenate(list(decoder.batches(part, sample.tables)))[:MODEL_IMAGES]
     dtypes = dict.fromkeys([prepared.dtype, "float32", "float16" if gpu else "bfloat16"])
     own = make_target(config.model, gpu, "float32", config.compute.batch_size).batch
     sizes = dict.fromkeys([own, 32])

@@ -69,7 +69,7 @@ class Held:
     """The first chunk's computing, held up until `go`; what of the second was begun and read meanwhile."""
 
     def __init__(self, replica, second, monkeypatch):
-        self.replica, self.go = replica, threading.Event()
+        self.go = threading.Event()
         self.computing, self.begun, self.read = threading.Event(), threading.Event(), threading.Event()
         predict, read, begin = replica.predict, replica.work.source.read, replica.decoder.attempts.begin
 

@@ -149,9 +149,8 @@ def chunk_events(output: Path) -> list[Event]:
     return [Event(record["ended"], record["rows"], record["pid"]) for record in records]
 
 
-MEMORY_EVERY = (
-    3.0  # seconds, at first less: adding up a process's pages takes milliseconds of a core that the peer needs
-)
+# Seconds, fewer at first: adding up a process's pages takes milliseconds of a core that the peer needs.
+MEMORY_EVERY = 3.0
 
 
 class Tree:
