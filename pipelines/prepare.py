@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from levit_batch.allocator import return_memory
 from levit_batch.config import JobConfig
 from levit_batch.errors import SourceError
 from levit_batch.job import Job, check_same_job, check_top_k, make_job
@@ -62,6 +63,7 @@ class Prepared:
         """Free the weights; what else is known of the checkpoint stays."""
         self.__dict__.pop("runnable", None)
         self.__dict__["checkpoint"] = replace(self.checkpoint, model=None)
+        return_memory()
 
     @cached_property
     def targets(self) -> Any:

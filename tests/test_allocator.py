@@ -2,7 +2,7 @@ import platform
 import subprocess
 import sys
 
-from levit_batch.allocator import keep_memory
+from levit_batch.allocator import keep_memory, return_memory
 
 # Page faults of allocating and touching 8 MB, 50 times over, after one warm-up.
 FAULTS = """
@@ -30,6 +30,30 @@ def test_memory_stays_in_the_process():
     assert faults("keep") * 5 < faults("plain")
 
 
+# MB of 60,000 small blocks that stay in the process when they are freed, one at the end being held, and then are returned.
+RETURNED = """
+import os
+import numpy as np
+from levit_batch.allocator import return_memory
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+blocks = [np.ones(4096, np.uint8) for _ in range(60_000)]
+last = blocks[-1]
+del blocks
+before = resident()
+assert return_memory()
+print((before - resident()) // 1_000_000)
+"""
+
+
+def test_freed_memory_goes_back_to_the_kernel():
+    if platform.libc_ver()[0] != "glibc":
+        assert return_memory() is False
+        return
+    ended = subprocess.run([sys.executable, "-c", RETURNED], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) > 150
+
+
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2"))
     assert keep_memory() is False
+    assert return_memory() is False

@@ -1,5 +1,7 @@
 """Every backend against torch in float32, on a LeViT that tells photographs apart."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,25 @@ def test_results_outlive_the_next_batch(folded, images, answers, home):
         first = run(images[:4])
         run(images[4:8])
         assert np.allclose(first[1], answers[1][:4], atol=1e-4), name
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_weights_travel_as_buffers_that_processes_can_share(name, folded, images, answers, home):
+    buffers = []
+    small = pickle.dumps(make_runnable(folded, model(backend=name), CPU), 5, buffer_callback=buffers.append)
+    weights = sum(tensor.nbytes for tensor in folded.state_dict().values())
+    assert len(small) < weights / 10 < weights <= sum(buffer.raw().nbytes for buffer in buffers)
+    shared = [bytes(buffer) for buffer in buffers]  # read-only, as Ray's are
+    arrived = pickle.loads(small, buffers=shared)
+    for key, tensor in folded.state_dict().items():
+        got = arrived.folded.state_dict()[key]
+        assert torch.equal(got, tensor) and got.stride() == tensor.stride()
+        at = got.untyped_storage().data_ptr()
+        assert any(0 <= at - np.frombuffer(held, np.uint8).ctypes.data < len(held) for held in shared)
+    untouched, run = [bytearray(held) for held in shared], arrived.load()
+    del arrived
+    assert np.allclose(run(images)[1], answers[1], atol=1e-4)
+    assert shared == untouched  # nobody wrote there
 
 
 @pytest.mark.parametrize("name", ("torch", "openvino"))

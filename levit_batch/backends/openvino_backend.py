@@ -41,13 +41,16 @@ def export(folded: nn.Module, target: Target) -> Exported:
 def load(exported: Exported, folded: nn.Module, target: Target) -> Backend:
     import openvino
 
-    core = _core()
-    model = core.read_model(exported["model.xml"].tobytes(), openvino.Tensor(np.array(exported["model.bin"])))
+    core, weights = _core(), exported["model.bin"]
+    # With a shape and a type the tensor is a view: the replicas of a machine share one copy of the weights.
+    tensor = openvino.Tensor(weights, openvino.Shape(weights.shape), openvino.Type.u8)
+    model = core.read_model(exported["model.xml"].tobytes(), tensor)
     request = core.compile_model(model, "CPU", _options(target)).create_infer_request()
-    return FixedBatch(partial(_infer, request), target.batch)
+    return FixedBatch(partial(_infer, request, weights), target.batch)
 
 
-def _infer(request: Any, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _infer(request: Any, held: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """held: the weights, which OpenVINO only looks at: they must live as long as the request."""
     outputs = request.infer([pixels], share_inputs=True)
     return outputs[0], outputs[1]
 
