@@ -6,6 +6,7 @@ are decoded in a child process, and a chunk that still kills its replica is give
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from levit_batch.errors import JobError
 from levit_batch.output import Output
@@ -32,11 +33,7 @@ class Attempts:
 
         Raises JobError when this run has begun it too often; the next run then starts counting afresh.
         """
-        at = self._place(chunk)
-        try:
-            said = json.loads(at.read_bytes())
-        except (OSError, ValueError):
-            said = {"attempts": 0}
+        at, said = self._place(chunk), self._said(chunk)
         here = said["here"] + 1 if said.get("run") == self.run else 1
         if here > GIVE_UP_AFTER:
             at.delete()
@@ -44,13 +41,30 @@ class Attempts:
                 f"{chunk}: its replica died {GIVE_UP_AFTER} times, also with its images decoded in a child process; "
                 "look for memory that runs out (the system's log), or run with fewer compute.replicas"
             )
-        total = said["attempts"] + 1
-        # Without waiting for the disk: with the machine's death, this run and its counts end anyway.
-        at.write_bytes(json.dumps({"attempts": total, "run": self.run, "here": here}).encode(), lasting=False)
-        return total
+        self._say(chunk, said["attempts"] + 1, here)
+        return said["attempts"] + 1
+
+    def take_back(self, chunk: Chunk) -> None:
+        """The last attempt failed, but its process lives: only deaths count."""
+        said = self._said(chunk)
+        if said["attempts"] > 1:
+            self._say(chunk, said["attempts"] - 1, said["here"] - 1)
+        else:
+            self.end(chunk)
 
     def end(self, chunk: Chunk) -> None:
         self.output.delete([self._place(chunk)])
+
+    def _said(self, chunk: Chunk) -> dict[str, Any]:
+        try:
+            return json.loads(self._place(chunk).read_bytes())
+        except (OSError, ValueError):
+            return {"attempts": 0}
+
+    def _say(self, chunk: Chunk, attempts: int, here: int) -> None:
+        said = json.dumps({"attempts": attempts, "run": self.run, "here": here}).encode()
+        # Without waiting for the disk: with the machine's death, this run and its counts end anyway.
+        self._place(chunk).write_bytes(said, lasting=False)
 
     def _place(self, chunk: Chunk) -> Place:
         return self.output.place.join("_attempts", self.output.chunk_name(chunk))

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from levit_batch.cells import cell_buffers
 
-CHUNK, DECODED, RECORD = "chunk", "pixels", "record"
+DECODED, RECORD = "pixels", "record"
 
 
 def record_block(record: dict[str, Any]) -> pa.Table:
@@ -17,12 +17,11 @@ def record_block(record: dict[str, Any]) -> pa.Table:
 
 
 def pack(part: Any, pixels: np.ndarray) -> pa.Table:
-    """`part` (anything that pickles; `chunk` names it) and its pixels uint8 [N,H,W,3] as one row, pixels not copied."""
+    """`part` (anything that pickles) and its pixels uint8 [N,H,W,3] as one row, pixels not copied."""
     offsets = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
     cell = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(np.ascontiguousarray(pixels))])
-    name = part["chunk"] if isinstance(part, dict) else str(part.chunk)
     meta = pickle.dumps((part, pixels.shape))
-    return pa.table({CHUNK: [name], "part": pa.array([meta], pa.large_binary()), DECODED: cell})
+    return pa.table({"part": pa.array([meta], pa.large_binary()), DECODED: cell})
 
 
 def unpack(block: pa.Table) -> tuple[Any, np.ndarray]:

@@ -3,6 +3,7 @@
 `Replica` does all four (on a CPU). With a GPU, `DecodeTask` does the first two on CPUs and `Replica` the rest.
 """
 
+import contextlib
 import functools
 import resource
 import time
@@ -15,6 +16,7 @@ import pyarrow as pa
 import ray
 
 from levit_batch.allocator import keep_memory
+from levit_batch.attempts import Attempts
 from levit_batch.errors import LevitBatchError
 from levit_batch.plan import Chunk, chunks_of_table
 from levit_batch.quick_imports import quick_imports
@@ -22,7 +24,7 @@ from levit_batch.redact import redact
 from levit_batch.rows import output_table
 from levit_batch.stats import chunk_stats
 from levit_batch.write import read_record, write_chunk
-from pipelines.blocks import CHUNK, DECODED, pack, record_block, unpack
+from pipelines.blocks import DECODED, pack, record_block, unpack
 from pipelines.work import Part, Work
 
 if TYPE_CHECKING:
@@ -62,17 +64,20 @@ class Replica:
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         if DECODED in block.schema.names:
-            yield record_block(self.guard(lambda: self.finish_decoded(block), block[CHUNK][0].as_py()))
+            part, pixels = unpack(block)
+            if isinstance(part, Part):
+                part = self.guard(functools.partial(self.finish_decoded, part, pixels), part.chunk)
+            yield record_block(part)
             return
         for chunk in chunks_of_table(block):
-            yield record_block(self.guard(functools.partial(self.label, chunk), str(chunk)))
+            yield record_block(self.guard(functools.partial(self.label, chunk), chunk))
 
-    def guard(self, work: Callable[[], dict[str, Any]], name: str) -> dict[str, Any]:
+    def guard(self, work: Callable[[], dict[str, Any]], chunk: Chunk) -> dict[str, Any]:
         """The record of `work`, or of its failure: one chunk that fails must not end the job."""
         try:
             return work()
         except Exception as e:
-            return failed(name, e)
+            return failed(chunk, e, self.decoder.attempts)
 
     def label(self, chunk: Chunk) -> dict[str, Any]:
         """One chunk from source to output file."""
@@ -83,11 +88,8 @@ class Replica:
             predicted = self.predict(part, self.decoder.batches(part, tables))
         return self.write(part, predicted)
 
-    def finish_decoded(self, block: pa.Table) -> dict[str, Any]:
+    def finish_decoded(self, part: Part, pixels: np.ndarray) -> dict[str, Any]:
         """A chunk that a `DecodeTask` decoded, from pixels to output file."""
-        part, pixels = unpack(block)
-        if isinstance(part, dict):
-            return part
         with self.decoder.turn() as part.waited:
             predicted = self.predict(part, [pixels] if len(pixels) else [])
         return self.write(part, predicted)
@@ -129,7 +131,7 @@ class DecodeTask:
             try:
                 yield self.decode(chunk)
             except Exception as e:
-                yield pack(failed(str(chunk), e), np.empty(0, np.uint8))
+                yield pack(failed(chunk, e, self.decoder.attempts), np.empty(0, np.uint8))
 
     def decode(self, chunk: Chunk) -> pa.Table:
         work = self.decoder.work
@@ -141,10 +143,12 @@ class DecodeTask:
             return pack(part, np.concatenate([none, *self.decoder.batches(part, tables)]))
 
 
-def failed(chunk: str, error: Exception) -> dict[str, Any]:
+def failed(chunk: Chunk, error: Exception, attempts: Attempts) -> dict[str, Any]:
     """The record of a chunk that could not be labelled; what the source or the store caused may go away by itself."""
+    with contextlib.suppress(OSError):  # the store may be what failed
+        attempts.take_back(chunk)
     exit_code = error.exit_code if isinstance(error, LevitBatchError) else 1
-    return {"chunk": chunk, "failed": failure(error), "again": isinstance(error, OSError), "exit_code": exit_code}
+    return {"chunk": str(chunk), "failed": failure(error), "again": isinstance(error, OSError), "exit_code": exit_code}
 
 
 def failure(error: Exception) -> str:

@@ -36,6 +36,21 @@ def test_kills_of_whole_runs_never_give_a_chunk_up(tmp_path):
     assert [Attempts(output, f"run{i}").begin(CHUNK) for i in range(20)] == list(range(1, 21))
 
 
+def test_an_attempt_that_its_process_outlived_does_not_count(tmp_path):
+    output = Output(OutputConfig(path=str(tmp_path)))
+    attempts = Attempts(output, "run1")
+    for _ in range(2 * GIVE_UP_AFTER):
+        assert attempts.begin(CHUNK) == 1
+        attempts.take_back(CHUNK)
+    assert not attempts.died_with(CHUNK)
+    attempts.begin(CHUNK)
+    assert attempts.begin(CHUNK) == 2
+    attempts.take_back(CHUNK)
+    assert attempts.died_with(CHUNK) and attempts.begin(CHUNK) == 2, "the death before still does"
+    attempts.take_back(OTHER)
+    assert not attempts.died_with(OTHER)
+
+
 def test_a_damaged_marker_counts_as_none(tmp_path):
     output = Output(OutputConfig(path=str(tmp_path)))
     attempts = Attempts(output, "run1")

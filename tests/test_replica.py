@@ -146,15 +146,17 @@ def test_a_chunk_that_a_process_died_with_begins_alone(made, monkeypatch):
 def test_a_failure_lets_the_other_thread_go_on(made, monkeypatch):
     replica, (first, second) = made
     gone = dataclasses.replace(first, url=first.url + ".gone")
-    assert "failed" in replica.guard(lambda: replica.label(gone), str(gone))
+    assert "failed" in replica.guard(lambda: replica.label(gone), gone)
     with monkeypatch.context() as patch:
         patch.setattr(type(replica.decoder.attempts), "begin", lambda *_: 1 / 0)
-        assert "failed" in replica.guard(lambda: replica.label(first), str(first))
+        assert "failed" in replica.guard(lambda: replica.label(first), first)
     with monkeypatch.context() as patch:
         patch.setattr(replica, "predict", lambda part, pixels: next(iter(pixels)) + 1 / 0)
-        assert "failed" in replica.guard(lambda: replica.label(first), str(first))
+        assert "failed" in replica.guard(lambda: replica.label(first), first)
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(replica.label, second).result(SECONDS)["rows"] == 16
+        again = threads.submit(replica.label, first).result(SECONDS)
+    assert again["attempt"] == 1, "nothing died"
 
 
 def test_torch_is_not_imported_before_the_replica_is_made():
