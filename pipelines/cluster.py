@@ -14,21 +14,11 @@ from pathlib import Path
 from levit_batch.config import ComputeConfig, JobConfig
 from levit_batch.errors import ConfigError, JobError
 from levit_batch.storage import scheme
+from pipelines.local_ray import silently
 from pipelines.sizing import Capacity, Nodes, Size, size_for, why_not
 
 # Descriptors, records and one copy of the weights: a replica's pixels stay in its own memory.
 OBJECT_STORE_BYTES = 400_000_000
-QUIET = {
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TQDM": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "1",
-    # What nobody looks at without a dashboard, and probes of threads that are seldom busy: a hundredth of a core.
-    "RAY_enable_metrics_collection": "0",
-    "RAY_io_context_monitor_probe_interval_ms": "10000",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ side warns about how Ray Data itself uses it
-}
 NODES_WAIT = 45.0  # seconds for nodes that are about to join: a KubeRay head is ready before its workers
 CONNECT_SECONDS = 20.0
 NODE_GROUPS = "LEVIT_BATCH_NODE_GROUPS"
@@ -41,14 +31,13 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
     """Ray started here, or the cluster at `compute.address`, for as long as the context lasts."""
     import ray
 
-    _quiet(verbose)
     local = compute.address is None
     check_address(compute.address)
     options = {"include_dashboard": False} if local else _bring_package()
     if local and compute.decode_cpus == "auto" and not uses_gpu(compute):
         options["object_store_memory"] = OBJECT_STORE_BYTES  # pixels travel through it only when decoding is apart
     try:
-        with contextlib.nullcontext() if verbose else _hushed():
+        with contextlib.nullcontext() if verbose else silently(local):
             ray.init(
                 address=compute.address or "local",
                 log_to_driver=verbose,
@@ -83,19 +72,6 @@ def check_address(address: str | None) -> None:
         raise ConfigError(f"compute.address: no Ray cluster answers at {address}: {e}") from None
 
 
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Without what C code says on standard error: Ray's core tells there that it was told to be quiet."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 def _bring_package() -> dict:
     """The nodes of a cluster get this version of the package from here, unless they have it with the submitted job."""
     if INSIDE_JOB in os.environ:
@@ -109,14 +85,6 @@ def package_folders() -> list[str]:
     import pipelines
 
     return [str(Path(package.__file__).parent) for package in (levit_batch, pipelines)]
-
-
-def _quiet(verbose: bool) -> None:
-    if verbose:
-        return
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
-    for name in ("ray", "ray.data", "ray.data._internal"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def uses_gpu(compute: ComputeConfig) -> bool:

@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import pytest
+from ray._private.node import Node
+
+from pipelines import local_ray
+from pipelines.local_ray import NEEDLESS, silently
+
+# The scripts that Ray's processes run, for as long as a session of ours lasts, and what a task in it answers.
+SESSION = """
+import sys
+from pathlib import Path
+import psutil, ray
+from levit_batch.config import ComputeConfig
+from pipelines.cluster import ray_session
+with ray_session(ComputeConfig(), verbose=sys.argv[1] == "verbose"):
+    answer = ray.get(ray.remote(lambda: 41 + 1).remote())
+    words = [word for process in psutil.Process().children(recursive=True) for word in process.cmdline()]
+    print(answer, *sorted({Path(word).name for word in words if word.endswith((".py", "raylet"))}))
+"""
+HELPERS = {"monitor.py", "log_monitor.py", "dashboard.py"}
+
+
+def processes(how: str) -> set[str]:
+    ended = subprocess.run([sys.executable, "-c", SESSION, how], capture_output=True, text=True, check=True)
+    answer, *scripts = next(line for line in ended.stdout.splitlines() if line.startswith("42 ")).split()
+    assert how == "verbose" or ended.stderr == ""
+    return set(scripts)
+
+
+def test_a_local_ray_has_only_what_it_needs():
+    found = processes("silent")
+    assert "raylet" in found and not found & HELPERS
+
+
+def test_a_verbose_one_has_what_shows_its_logs():
+    assert "log_monitor.py" in processes("verbose")
+
+
+@pytest.mark.parametrize("local", (True, False))
+def test_ray_is_itself_again_afterwards(local):
+    before = [getattr(Node, name) for name in NEEDLESS]
+    with silently(local):
+        assert ([getattr(Node, name) for name in NEEDLESS] == before) is not local
+    assert [getattr(Node, name) for name in NEEDLESS] == before
+
+
+def test_a_ray_with_other_names_keeps_its_helpers(monkeypatch):
+    monkeypatch.setattr(local_ray, "NEEDLESS", ("start_what_no_ray_has",))
+    with silently(True):
+        assert not hasattr(Node, "start_what_no_ray_has")
