@@ -4,8 +4,8 @@
 
 All contestants take turns in every round, on the same photographs; figures are medians of processor time, which other
 programs on the machine disturb less than wall time (wall time for IsolatedPreprocessor, which has two processes). What
-is not installed is left out: opencv-python-headless, imagecodecs and PyTurboJPEG (which needs libjpeg-turbo 3 on the
-system) are no dependencies of this project.
+is not installed is left out: opencv-python-headless, imagecodecs and PyTurboJPEG (2.x needs libjpeg-turbo 3 on
+the system, 1.x any) are no dependencies of this project.
 """
 
 import argparse
