@@ -144,8 +144,11 @@ class DecodeTask:
 
 
 def failed(chunk: Chunk, error: Exception, attempts: Attempts) -> dict[str, Any]:
-    """The record of a chunk that could not be labelled; what the source or the store caused may go away by itself."""
-    with contextlib.suppress(OSError):  # the store may be what failed
+    """The record of a chunk that could not be labelled; what the source or the store caused may go away by itself.
+
+    The attempt is taken back, if the store, which may be what failed, lets it.
+    """
+    with contextlib.suppress(Exception):
         attempts.take_back(chunk)
     exit_code = error.exit_code if isinstance(error, LevitBatchError) else 1
     return {"chunk": str(chunk), "failed": failure(error), "again": isinstance(error, OSError), "exit_code": exit_code}
