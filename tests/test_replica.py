@@ -153,6 +153,8 @@ def test_a_failure_lets_the_other_thread_go_on(made, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(replica, "predict", lambda part, pixels: next(iter(pixels)) + 1 / 0)
         assert "failed" in replica.guard(lambda: replica.label(first), first)
+        patch.setattr(type(replica.decoder.attempts), "take_back", lambda *_: 1 / 0)
+        assert "failed" in replica.guard(lambda: 1 / 0, second), "what cannot be taken back ends no job"
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(replica.label, second).result(SECONDS)["rows"] == 16
         again = threads.submit(replica.label, first).result(SECONDS)

@@ -20,8 +20,6 @@ from levit_batch.config import ModelConfig
 if TYPE_CHECKING:
     import numpy as np
 
-BATCH = 8  # what suits a CPU best
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,7 +104,7 @@ class Loop:
         from levit_batch.predict import whole_batches
 
         embeddings, logits = [], []
-        for pixels in whole_batches(self.pixels(file, groups), BATCH):
+        for pixels in whole_batches(self.pixels(file, groups), self.backend.batch):
             embedding, scores = self.backend(pixels)
             embeddings.append(embedding)
             logits.append(scores)
@@ -130,8 +128,9 @@ class Loop:
         for group in groups:
             column = parquet.read_row_group(group, columns=["image"], use_threads=False)["image"]
             images = column.combine_chunks().field("bytes")
-            for start in range(0, len(images), BATCH):
-                yield self.preprocess([cell.as_buffer() for cell in images[start : start + BATCH]])[0]
+            batch = self.backend.batch
+            for start in range(0, len(images), batch):
+                yield self.preprocess([cell.as_buffer() for cell in images[start : start + batch]])[0]
 
 
 if __name__ == "__main__":
