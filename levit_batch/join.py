@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from levit_batch.errors import ConfigError, OutputError, SourceError
-from levit_batch.output import Output
+from levit_batch.output import Output, folder_of
 from levit_batch.plan import Shard
 from levit_batch.scan import ChunkFile, job_of, require_files, scan_files, schema_of
 from levit_batch.schema import kept_name
@@ -33,15 +33,15 @@ def join(output: Output, source: Source, out: str, columns: Sequence[str] | None
         raise ConfigError(
             "join: the source is not Parquet; `levit-batch export --to jsonl` gives the rows to join elsewhere"
         )
-    files, shards = require_files(output), {shard.name: shard for shard in source.shards()}
+    files, shards = require_files(output), {folder_of(shard.name): shard for shard in source.shards()}
     original = source.schema()
     names = _known(columns, original)
     ours = _our_columns(schema_of(files[0]), job)
     temporary, rows, left_out = f"{out}.{os.getpid()}.tmp", 0, 0
     try:
         writer = None
-        for shard, group in groupby(files, key=lambda file: file.shard):
-            for table in _joined(shards.get(shard), list(group), names, ours):
+        for folder, group in groupby(files, key=lambda file: file.folder):
+            for table in _joined(shards.get(folder), list(group), names, ours):
                 if isinstance(table, int):
                     left_out += table
                     continue

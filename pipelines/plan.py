@@ -4,16 +4,20 @@ from typing import Any
 
 from levit_batch.config import JobConfig
 from levit_batch.redact import redact
+from levit_batch.publish import check_gone
 from levit_batch.resume import Progress
+from levit_batch.scan import shard_names
 from pipelines.prepare import Prepared, prepare
-from pipelines.run_record import named
+from pipelines.run_record import NAMES, named
 
 
 def describe(config: JobConfig) -> dict[str, Any]:
     """The plan as JSON values. Raises UserError for what would stop the run."""
     prepared = prepare(config, gpu=config.compute.gpus_per_replica not in ("auto", 0))
     prepared.check_output()
-    return describe_progress(prepared, prepared.progress())
+    progress = prepared.progress()
+    check_gone(progress, prepared.output, prepared.source, config.output.max_gone_rate)
+    return describe_progress(prepared, progress)
 
 
 def describe_progress(prepared: Prepared, progress: Progress) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def describe_progress(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             "pending": {"chunks": len(progress.pending), "rows": progress.rows - progress.done_rows},
             "new": named(progress.new),
             "changed": named(progress.changed),
-            "vanished": named(progress.vanished),
+            "vanished": {"count": len(progress.vanished), "names": shard_names(prepared.output, progress.vanished[:NAMES])},
             "columns": [f"{field.name}: {field.type}" for field in prepared.columns],
         }
     )

@@ -30,6 +30,7 @@ class Prepared:
     source: Source
     output: Output
     shards: list[Shard]
+    chunks: list[Chunk]
     gpu: bool
     before: dict[str, Any] | None = field(default=None)  # job.json of earlier runs
 
@@ -104,22 +105,18 @@ class Prepared:
         """Raises OutputError when the output belongs to another job."""
         self.before = check_same_job(self.job, self.output)
 
-    @property
-    def chunks(self) -> list[Chunk]:
-        return list(plan_chunks(self.shards, self.config.compute.chunk_rows, self.config.source.limit))
-
     def progress(self) -> Progress:
         """The plan held against what the output has now."""
-        shards = {shard.name for shard in self.shards}
-        return compare(self.chunks, self.output, self.config.source.limit, shards)
+        return compare(self.chunks, self.output, self.config.source.limit, self.shards, self.source.cuts_shards)
 
 
 def prepare(config: JobConfig, gpu: bool) -> Prepared:
     """List the source and look at the output; reads no image and changes nothing. Raises UserError."""
-    source = open_source(config.source)
-    output = Output(config.output)
-    shards = list(source.shards())
+    source, output, shards = open_source(config.source), Output(config.output), []
+    source.leave_out = output.place.url
+    listed = (shards.append(shard) or shard for shard in source.shards())  # with a limit no further than it reaches
+    chunks = list(plan_chunks(listed, config.compute.chunk_rows, config.source.limit, source.count))
     if not shards:
         raise SourceError(f"source.path: {config.source.path} holds no shards")
     source.kept()
-    return Prepared(config, source, output, shards, gpu)
+    return Prepared(config, source, output, shards, chunks, gpu)

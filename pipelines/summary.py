@@ -20,7 +20,11 @@ def summary(config: JobConfig, result: Any) -> str:
             + (f", top-5 {metrics['top5']:.4f}" if metrics.get("top5") is not None else "")
         )
     if record["shards"]["vanished"]["count"]:
-        lines.append(f"{record['shards']['vanished']['count']:,} shards are gone from the source; their rows are kept")
+        lines.append(
+            f"{record['shards']['vanished']['count']:,} shards are gone from the source; their rows are kept (--drop-vanished)"
+        )
+    if record["rows_gone"]:
+        lines.append(f"{record['rows_gone']:,} rows went with their files, which are gone from the source")
     if (record.get("drift") or {}).get("verdict") == "drift":
         lines.append(f"drift against {record['drift']['reference']['runs']} earlier runs: {record['drift']['why']}")
     if result.exit_code == 3:

@@ -7,7 +7,7 @@ import pytest
 from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk
 from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
-from levit_batch.sources.runs import MEAN_ROWS, cut_runs, shard_name, starts_shard
+from levit_batch.sources.runs import MEAN_ROWS, cut_runs, starts_shard
 from tests.support.shards import (
     CLASSES,
     expected,
@@ -110,12 +110,6 @@ def test_a_new_first_file_keeps_every_name():
     before = [name for name, _, _ in cut_runs(names)]
     assert [name for name, _, _ in cut_runs([first, *names])] == before
     assert before[0] == "images"
-
-
-def test_shards_have_names_that_readers_do_not_skip():
-    for name in ("_DSC01.jpg", "a/_b/c.jpg", ".x/y.jpg", "split=train/c.jpg", "a//b.jpg"):
-        assert shard_name(name).startswith("images-") and shard_name(name) != shard_name(name + "g")
-    assert shard_name("a b/ü_1.jpg") == "a b/ü_1.jpg"
 
 
 def test_versions_follow_content(tmp_path):

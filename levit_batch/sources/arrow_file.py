@@ -40,10 +40,10 @@ class ArrowFile:
             else pa.ipc.open_stream(self._stream, options=options)
         )
 
-    def batch_sizes(self, count: bool = False) -> list[int] | None:
-        """Rows of each batch; None where only reading the whole file could tell (`count`: then read it)."""
+    def batch_sizes(self) -> list[int] | None:
+        """Rows of each batch; None where only reading the whole file could tell."""
         narrow = [field.name for field in self.schema if pa.types.is_primitive(field.type)][:1]
-        if not self.local and not count and not (self.random and narrow):
+        if not self.local and not (self.random and narrow):
             return None
         reader = self._reader(narrow or None)
         if self.random:
