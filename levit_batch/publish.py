@@ -38,9 +38,9 @@ def rows_gone(progress: Progress, output: Output, source: Source) -> tuple[int, 
     if listed is None or not replaced:
         return 0, 0, ""
     files, column = chunk_files(output), kept_name(source.row_name)
-    names = [read_file(file, [column])[column] for file in files if file.folder in replaced]
-    names = pa.chunked_array([chunk for part in names for chunk in part.chunks], pa.string()).drop_null()
-    gone = names.filter(pc.invert(pc.is_in(names, listed.cast(pa.string()).combine_chunks())))
+    names = [read_file(file, [column])[column].cast(pa.large_string()) for file in files if file.folder in replaced]
+    names = pa.chunked_array([chunk for part in names for chunk in part.chunks], pa.large_string()).drop_null()
+    gone = names.filter(pc.invert(pc.is_in(names, listed.cast(pa.large_string()).combine_chunks())))
     total = sum((file.written.stop or file.written.first) - file.written.first for file in files)
     return len(gone), total, gone[0].as_py() if len(gone) else ""
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from levit_batch.config import JobConfig
-from levit_batch.output import Output
+from levit_batch.output import Output, folder_of
 from levit_batch.plan import Chunk
 from levit_batch.schema import RowSpec, output_schema
 from levit_batch.sources import open_source
@@ -33,6 +33,10 @@ class Made:
     @property
     def path(self) -> Path:
         return Path(self.output.place.path)
+
+    def folder(self, shard: str) -> Path:
+        """Where a shard's files are."""
+        return self.path / "data" / folder_of(shard)
 
     @property
     def job(self) -> dict:

@@ -40,7 +40,7 @@ def test_the_first_n_and_whether_there_are_more(made):
 
 def test_no_more_files_are_read_than_needed(tmp_path):
     made = make_output(tmp_path, chunk_rows=4)
-    last = max((made.path / "data/part-02.parquet").iterdir())
+    last = max(made.folder("part-02.parquet").iterdir())
     last.write_bytes(b"PAR1 damaged PAR1")
     assert select(made.output, n=5)[0].num_rows == 5
     with pytest.raises(OutputError, match="cannot be read .* delete it and run the job again"):

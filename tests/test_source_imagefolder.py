@@ -26,12 +26,13 @@ def test_every_file_once_in_order_with_its_folder_as_label(tmp_path):
     folder = write_folder(tmp_path / "in", pictures())
     source = open_at(folder, target_column="label", keep_columns=["file_name", "image.path"], **FOLDER)
     shards = list(source.shards())
-    rows = good(read_all(pickle.loads(pickle.dumps(source))))
+    read = read_all(pickle.loads(pickle.dumps(source)))
+    rows = good(read)
     assert [shard.rows for shard in shards] == [60]
     assert [row[IMAGE_BYTES] for row in rows] == [p.data for p in pictures()]
     assert [row[TARGET] for row in rows] == [CLASSES[p.label] for p in pictures()]
     names = [f"{CLASSES[p.label]}/{p.name}" for p in pictures()]
-    assert [row["file_name"] for row in rows] == [row["image.path"] for row in rows] == names
+    assert read["file_name"].to_pylist() == [row["image.path"] for row in rows] == names
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])

@@ -2,7 +2,7 @@
 
 A file's name is its path below the *base*: the folder that all configured places share. It depends on the file and on
 `source.path` alone, never on what else lies there. Each file is taken once, whatever leads to it: a folder that two places
-name, a link beside its target. On a local disk it then has the name that no link leads to, else the first in order.
+name, a link beside its target. On a local disk it then has the name that no link leads to, else the one with the shortest way.
 """
 
 import os
@@ -134,7 +134,7 @@ def _once(files: Iterable[Found]) -> Iterator[Found]:
     """Each file once: by its address, and on a local disk by what it is behind all links."""
     distinct = {file.url: file for file in files}
     own = {file.url for file in distinct.values() if file.real is None or file.real == file.url}
-    for url in sorted(distinct):
+    for url in sorted(distinct, key=lambda url: (url.count("/"), url)):
         file = distinct[url]
         if file.real is None or url == file.real:
             yield file

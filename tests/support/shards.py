@@ -126,7 +126,7 @@ def open_at(path: Path | str | list[str], **options) -> Source:
 def read_all(source: Source, chunk_rows: int = 11, limit: int | None = None) -> pa.Table:
     """Every row of every chunk in the plan's order."""
     tables = []
-    for chunk in plan_chunks(source.shards(), chunk_rows, limit):
+    for chunk in plan_chunks(source.shards(), chunk_rows, limit, source.count):
         rows = pa.concat_tables(source.read(chunk))
         assert chunk.rows is None or rows.num_rows == chunk.rows
         tables.append(rows)
@@ -134,9 +134,9 @@ def read_all(source: Source, chunk_rows: int = 11, limit: int | None = None) -> 
 
 
 def good(rows: pa.Table) -> list[dict]:
-    """Bytes and carried columns of rows that must all be good."""
+    """Bytes and carried columns of rows that must all be good; without the file's name, which image folders always keep."""
     assert rows[READ_ERROR].null_count == rows.num_rows, rows[READ_ERROR].drop_null().to_pylist()[:3]
-    return rows.drop_columns([READ_ERROR]).to_pylist()
+    return rows.drop_columns([name for name in rows.column_names if name in (READ_ERROR, "file_name")]).to_pylist()
 
 
 def expected(images: tuple[Picture, ...], target: bool = True, caption: bool = True) -> list[dict]:
