@@ -96,7 +96,9 @@ class ImageFolder(Source):
             part = self.rows.slice(start, stop - start)
             yield Shard(name, name, version_of(*(column.to_pylist() for column in part.columns)), part.num_rows)
             if name not in self._packed:
-                self._packed[name] = _pack(part.select([n for n in part.schema.names if not n.startswith("__")]))
+                self._packed[name] = _pack(
+                    part.select([i for i, n in enumerate(part.schema.names) if not n.startswith("__")])
+                )
 
     def target_values(self, chunks: Iterable[Chunk]) -> set[Any]:
         return set(self.rows[self.config.target_column].unique().to_pylist())
