@@ -13,7 +13,7 @@ from levit_batch.plan import Chunk, Shard, plan_chunks
 from levit_batch.resume import Progress, compare
 from levit_batch.schema import RowSpec, output_schema
 from levit_batch.sources import Source, open_source
-from levit_batch.sources.columns import find_type
+from levit_batch.sources.columns import find_type, kept_as_written
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +87,7 @@ class Prepared:
             embeddings=predict.embeddings,
             logits=predict.logits,
             per_head=predict.per_head,
-            kept=self.source.kept(),
+            kept=kept_as_written(self.source.kept(), self.config.output.format),
             target=self.targets.output_type if self.targets else None,
         )
 

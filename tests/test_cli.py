@@ -61,6 +61,7 @@ def test_schema_is_json(capsys):
         ("source.image_column=imag", "source.image_column: there is no column imag; did you mean image?"),
         ("source.target_column=lable", "did you mean label?"),
         ("source.keep_columns=[indexx]", "source.keep_columns: there is no column indexx; did you mean index?"),
+        ("source.keep_columns=[label, source_Label]", "label and source_Label would both be called source_Label"),
         ("source.image_column=label", "source.image_column"),
         ("model.checkpoint=/nothing/here", "/nothing/here"),
         ("predict.top_k=11", "predict.top_k: 11 is more than the checkpoint's 10 classes"),

@@ -1,6 +1,7 @@
 import os
 import pickle
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -53,6 +54,24 @@ def test_metadata_in_several_folders_and_other_image_columns(tmp_path):
     assert rows[IMAGE_BYTES].to_pylist() == [p.data for p in pictures()[:2]]
     with pytest.raises(SourceError, match="no column file_name or image_file_name"):
         list(open_at(tmp_path / "in", **FOLDER).shards())
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_metadata_columns_that_are_there_twice_matter_where_they_are_needed(tmp_path, kind):
+    (tmp_path / "x.png").write_bytes(pictures()[0].data)
+    if kind == "csv":
+        (tmp_path / "metadata.csv").write_text("n,file_name,n,image,m\n1,x.png,2,photo,3\n")
+    else:
+        names = ["n", "file_name", "n", "image", "m"]
+        pq.write_table(pa.table([[1], ["x.png"], [2], ["photo"], [3]], names=names), tmp_path / "metadata.parquet")
+    rows = read_all(open_at(tmp_path, keep_columns=["m", "image.path"], **FOLDER))
+    assert rows["m"].to_pylist() == [3] and rows["image.path"].to_pylist() == ["x.png"]
+    with pytest.raises(SourceError, match="source.keep_columns: several columns are called n,"):
+        list(open_at(tmp_path, keep_columns=["n"], **FOLDER).shards())
+    (tmp_path / f"metadata.{kind}").unlink()
+    (tmp_path / "metadata.csv").write_text("file_name,file_name\nx.png,x.png\n")
+    with pytest.raises(SourceError, match="metadata.csv: several columns are called file_name"):
+        list(open_at(tmp_path, **FOLDER).shards())
 
 
 def test_names_in_metadata_never_leave_their_folder(tmp_path):

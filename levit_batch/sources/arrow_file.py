@@ -28,11 +28,10 @@ class ArrowFile:
         self.schema = self._reader().schema
 
     def _reader(
-        self, columns: list[str] | None = None
+        self, columns: list[int] | None = None
     ) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
-        """A new reader from the start; of `columns` only, where given."""
-        wanted = [] if columns is None else [self.schema.get_field_index(name) for name in columns]
-        options = pa.ipc.IpcReadOptions(included_fields=wanted or None)
+        """A new reader from the start; of the columns at those places only, where given."""
+        options = pa.ipc.IpcReadOptions(included_fields=columns or None)
         self._stream.seek(0)
         return (
             pa.ipc.open_file(self._stream, options=options)
@@ -42,7 +41,7 @@ class ArrowFile:
 
     def batch_sizes(self) -> list[int] | None:
         """Rows of each batch; None where only reading the whole file could tell."""
-        narrow = [field.name for field in self.schema if pa.types.is_primitive(field.type)][:1]
+        narrow = [i for i, field in enumerate(self.schema) if pa.types.is_primitive(field.type)][:1]
         if not self.local and not (self.random and narrow):
             return None
         reader = self._reader(narrow or None)
@@ -52,7 +51,7 @@ class ArrowFile:
 
     def batches(self, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch | str]]:
         """Rows and content of each batch; in place of a damaged one, its rows (1 where nobody knows) and the reason."""
-        reader = self._reader(columns)
+        reader = self._reader([self.schema.get_field_index(name) for name in columns])
         sizes = self.batch_sizes() if self.random else None
         i = 0
         while sizes is None or i < len(sizes):

@@ -39,7 +39,8 @@ class ImageFolder(Source):
     """Rows are files (sorted folder by folder), or the rows of the metadata files where there are any.
 
     Columns: the image, `file_name` from the root, and `label` (the name of the file's folder) or the metadata's columns.
-    `file_name` is always kept: it is what a row is known by, also when it moves to another shard. Shards are runs of rows (see `runs`); each shard's rows are kept packed, so that a replica need not list anything.
+    `file_name` is always kept: it is what a row is known by, also when it moves to another shard. Shards are runs of rows
+    (see `runs`); each shard's rows are kept packed, so that a replica need not list anything.
     """
 
     cuts_shards = True
@@ -101,7 +102,9 @@ class ImageFolder(Source):
             part = self.rows.slice(start, stop - start)
             yield Shard(name, name, version_of(*(column.to_pylist() for column in part.columns)), part.num_rows)
             if name not in self._packed:
-                self._packed[name] = _pack(part.select([n for n in part.schema.names if not n.startswith("__")]))
+                self._packed[name] = _pack(
+                    part.select([i for i, n in enumerate(part.schema.names) if not n.startswith("__")])
+                )
 
     def row_names(self) -> pa.ChunkedArray:
         return self.rows[FILE_NAME]
