@@ -141,11 +141,11 @@ class Claim:
                 self._write("holds")
 
     def require(self) -> None:
-        """Raises LockedError when another run took this one for dead: from then on nothing but its own chunks is to be touched."""
+        """Raises LockedError when another run took this one for dead: what readers see is no longer this run's to change."""
         if not retry(self.at.exists):
             raise LockedError(
-                f"output.path: {self.folder.url.rpartition('/')[0]}: another run took this one for dead, since it gave no sign of "
-                "life for too long; it goes on with the rows written here: wait for it, or run again"
+                f"output.path: {self.folder.url.rpartition('/')[0]}: another run took this one for dead, since it gave no "
+                "sign of life for too long; that one goes on with what is written: wait for it, or run again"
             )
 
     def drop(self) -> None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from levit_batch.config import JobConfig
-from levit_batch.redact import redact
 from levit_batch.publish import check_gone
+from levit_batch.redact import redact
 from levit_batch.resume import Progress
 from levit_batch.scan import shard_names
 from pipelines.prepare import Prepared, prepare
