@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Class numbers are int64 because a Hugging Face ClassLabel is: a narrower column would lose its class names there.
 CLASS = pa.int64()

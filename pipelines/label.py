@@ -20,7 +20,6 @@ from levit_batch.lock import locked
 from levit_batch.metrics import measure
 from levit_batch.output import UNMEASURED, Output
 from levit_batch.quick_imports import quick_imports
-from levit_batch.redact import redact
 from levit_batch.resume import Progress
 from levit_batch.write import read_record
 from pipelines.cluster import check_paths, ray_session, uses_gpu
@@ -172,12 +171,10 @@ def retire(progress: Progress, output: Output) -> None:
 
 def write_job(prepared: Prepared) -> None:
     """`job.json`: what this job is. Written before the first chunk, so that no chunk is ever without it."""
-    checkpoint, config = prepared.checkpoint, prepared.config
+    checkpoint = prepared.checkpoint
     said = {
-        "fingerprint": prepared.job.fingerprint,
+        **prepared.job.stored,
         "created": (prepared.before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": redact(config.model_dump(mode="json")),
-        "values": prepared.job.values,
         "digest": checkpoint.digest,
         "form": checkpoint.form,
         "model_revision": checkpoint.revision,
