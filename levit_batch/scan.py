@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from levit_batch.config import OutputConfig
 from levit_batch.errors import OutputError
 from levit_batch.output import CHUNK_FILE, Output, Written
+from levit_batch.schema import check_version
 from levit_batch.storage import Place
 from levit_batch.write import read_record
 
@@ -31,6 +32,7 @@ def open_output(path: str) -> Output:
     """The output that `levit-batch run` wrote at `path`. Raises OutputError when there is none."""
     output = Output(OutputConfig(path=path))
     job = job_of(output)
+    check_version(job, str(output))
     said = job.get("config", {}).get("output", {}).get("format", "parquet")
     return Output(OutputConfig(path=path, format=said))
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from levit_batch.errors import ConfigError
+from levit_batch.errors import ConfigError, OutputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Class numbers are int64 because a Hugging Face ClassLabel is: a narrower column would lose its class names there.
 CLASS = pa.int64()
@@ -32,6 +32,16 @@ RESERVED = (
     "shard", "row", "target", "label", "label_name", "score", "top_labels", "top_scores", "embedding", "logits",
     "head_label", "distill_label", "head_divergence", "error",
 )  # fmt: skip
+
+
+def check_version(job: dict[str, Any], where: str) -> None:
+    """Raises OutputError when `job` (job.json) is of an output whose files this version does not find."""
+    if (version := job.get("schema_version")) != SCHEMA_VERSION:
+        older = "the first" if version == 1 else "another"
+        raise OutputError(
+            f"output.path: {where} was written by {older} version of levit-batch, whose folders are named otherwise: label "
+            "into another output.path, or start afresh with --overwrite, which deletes its results"
+        )
 
 
 @dataclass(frozen=True)

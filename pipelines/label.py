@@ -22,7 +22,6 @@ from levit_batch.metrics import measure
 from levit_batch.output import UNMEASURED, Output
 from levit_batch.publish import check_gone, publish, reopen_errors, retire
 from levit_batch.quick_imports import quick_imports
-from levit_batch.redact import redact
 from levit_batch.resume import Progress
 from pipelines.cluster import check_paths, ray_session, uses_gpu
 from pipelines.drift import drift_of
@@ -155,12 +154,10 @@ def error_rate(metrics: dict[str, Any]) -> float:
 
 def write_job(prepared: Prepared) -> None:
     """`job.json`: what this job is. Written before the first chunk, so that no chunk is ever without it."""
-    checkpoint, config = prepared.checkpoint, prepared.config
+    checkpoint = prepared.checkpoint
     said = {
-        "fingerprint": prepared.job.fingerprint,
+        **prepared.job.stored,
         "created": (prepared.before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": redact(config.model_dump(mode="json")),
-        "values": prepared.job.values,
         "digest": checkpoint.digest,
         "form": checkpoint.form,
         "model_revision": checkpoint.revision,

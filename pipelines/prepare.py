@@ -94,7 +94,19 @@ class Prepared:
     @cached_property
     def job(self) -> Job:
         checkpoint = self.checkpoint
-        return make_job(self.config, checkpoint.digest, checkpoint.processor, self.dtype, self.spec)
+        return make_job(
+            self.config, checkpoint.digest, checkpoint.processor, self.dtype, self.spec, self.targets, self.rounding_backend
+        )
+
+    @property
+    def rounding_backend(self) -> str | None:
+        """The backend, where its numbers are its own: below float32 each rounds in other places."""
+        if self.dtype == "float32":
+            return None
+        from levit_batch.backends import choose, make_target
+
+        model = self.config.model
+        return choose(model, make_target(model, self.gpu, self.dtype, self.config.compute.batch_size))
 
     @property
     def columns(self) -> "pa.Schema":
