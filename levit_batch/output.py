@@ -28,11 +28,13 @@ from pyarrow import fs
 from levit_batch.config import OutputConfig
 from levit_batch.errors import OutputError, UserError
 from levit_batch.plan import Chunk
+from levit_batch.process import started
 from levit_batch.storage import Place, place
 
 ENDINGS = {"parquet": ".parquet", "arrow": ".arrow"}
 CHUNK_FILE = re.compile(r"(?P<first>\d{9,})-(?P<last>\d{9,}|end)\.(?P<version>[0-9a-f]{8})\.(?:parquet|arrow)")
 FOLDER = re.compile(r"(?:[a-z0-9-]{1,60}-)?[0-9a-f]{16}")
+TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.tmp")  # of `Place.write_bytes`
 UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
 OWN_NAMES = ("job.json", "metrics.json", "report.html", UNMEASURED)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
@@ -194,9 +196,13 @@ class Output:
 
     def leftovers(self) -> list[Place]:
         """Temporary files of writers that died."""
-        folders = ("data", "_staging", "_attempts") if self.place.local else ()
-        found = [info for folder in folders for info in self.place.join(folder).list()]
-        return [self._at(info) for info in found if info.base_name.startswith(".") and info.base_name.endswith(".tmp")]
+        if not self.place.local:
+            return []
+        found = self.place.list(recursive=False)
+        for folder in ("data", "_staging", "_attempts", "_lock", "runs"):
+            found += self.place.join(folder).list()
+        named = [(TEMPORARY.fullmatch(info.base_name), info) for info in found]
+        return [self._at(info) for match, info in named if match and started(int(match["pid"])) is None]
 
     def own_files(self) -> list[Place]:
         """Every file below the output that this tool wrote: what `--overwrite` may delete."""

@@ -21,7 +21,7 @@ END = 1 << 62  # the stop of a file or chunk that goes to its shard's end
 class Replacement:
     """A shard whose visible files are replaced by `names`, staged or visible already, in one step, when all are there.
 
-    whole: False where `limit` cut the shard short of the rows that readers see now, so nothing is published.
+    whole: False where `limit` cuts the shard, so nothing is published.
     """
 
     names: frozenset[str]
@@ -61,13 +61,12 @@ def compare(
     live, staged = output.written("data"), output.written("_staging")
     planned = {shard: list(group) for shard, group in groupby(chunks, key=lambda chunk: chunk.shard)}
     progress = Progress(garbage=output.leftovers())
-    shards = list(shards)
     for shard in shards:
         own = planned.get(shard.name, [])
         rows = sum(chunk.rows or 0 for chunk in own)
         folder = folder_of(shard.name)
         files = Files(shard, own, live.pop(folder, []), staged.pop(folder, []), output)
-        files.sort_into(progress, cut=limit is not None and shard is shards[-1])
+        files.sort_into(progress)
         progress.rows += rows
         progress.done_rows += rows - sum(chunk.rows or 0 for chunk in files.missing)
     if limit is None:
@@ -97,14 +96,13 @@ class Files:
         self.missing = [*uncovered(planned, both)]
         self.strays = [file for file in live if file not in taken]
 
-    def sort_into(self, to: Progress, cut: bool) -> None:
-        """cut: the limit may end in this shard."""
+    def sort_into(self, to: Progress) -> None:
         name, folder = self.shard.name, folder_of(self.shard.name)
         replaced = bool(self.strays or self.ready)
         missing = [replace(chunk, staged=replaced) for chunk in self.missing]
         if replaced:
             names = {file.name for file in self.kept + self.ready} | {self.output.file_name(c) for c in missing}
-            to.replacements[folder] = Replacement(frozenset(names), not cut or self._reaches())
+            to.replacements[folder] = Replacement(frozenset(names), self._whole())
         if any(file.version != self.shard.version for file in self.live) or (self.live and not self.planned):
             to.changed.append(name)
         elif not self.live and self.planned:
@@ -114,10 +112,9 @@ class Files:
         to.done += [self._chunk(file) for file in self.kept] + [self._chunk(file, staged=True) for file in self.ready]
         to.pending += missing
 
-    def _reaches(self) -> bool:
-        """Whether the plan holds as many rows as readers see."""
-        last = self.planned[-1].stop if self.planned else 0
-        return _stop(last) >= max((_stop(file.stop) for file in self.live), default=0)
+    def _whole(self) -> bool:
+        """Whether the plan holds all rows of the shard: a limit may cut it, and rows of two versions cannot be compared."""
+        return not self.planned or self.planned[-1].stop in (None, self.shard.rows)
 
     def _chunk(self, file: Written, staged: bool = False) -> Chunk:
         return Chunk(self.shard.name, self.shard.url, file.version, file.first, file.stop, staged)

@@ -24,6 +24,8 @@ def output_table(
     (None when there is none); those whose values are not finite become error rows here.
     """
     schema = output_schema(spec)
+    if not errors:  # a shard that holds nothing
+        return schema.empty_table()
     bad = np.array([error is not None for error in errors], bool)
     good = np.flatnonzero(~bad)
     if answers is not None and not answers.finite.all():

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import pytest
@@ -135,6 +136,14 @@ def test_a_limit_does_not_publish_a_cut_new_version_over_a_whole_old_one(output)
     assert ranges(rest.pending) == [("a", 120, 200, True), ("a", 200, 300, True)]
 
 
+def test_a_limit_that_ends_where_the_old_version_ended_does_not_publish_either(output):
+    label(output, plan(output, [A]).pending)
+    longer = replace(A, version="cccccccc", rows=310, groups=(100, 100, 110))
+    progress = plan(output, [longer], limit=300)
+    label(output, progress.pending)
+    assert not publish(progress, output) and {row[3] for row in visible(output)} == {"a"}
+
+
 def test_a_publish_that_was_cut_short_is_finished(output):
     """On an object store: the old files are gone, some of the new ones copied, all of them still staged."""
     label(output, plan(output, [A]).pending)
@@ -226,10 +235,11 @@ def test_only_who_holds_the_output_replaces_or_retires(output):
 
 def test_temporary_files_of_dead_writers_are_garbage(output, tmp_path):
     label(output, plan(output, [A]).pending)
-    (tmp_path / f"data/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.123.tmp").write_bytes(b"half")
+    (tmp_path / f"data/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.4194305.tmp").write_bytes(b"half")
+    (tmp_path / f"data/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.{os.getpid()}.tmp").write_bytes(b"half")
     (tmp_path / f"_attempts/{folder_of('a')}").mkdir(parents=True)
-    (tmp_path / f"_attempts/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.124.tmp").write_bytes(b"half")
-    assert [place.path.split(".")[-2:] for place in plan(output, [A]).garbage] == [["123", "tmp"], ["124", "tmp"]]
+    (tmp_path / f"_attempts/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.4194306.tmp").write_bytes(b"half")
+    assert [place.path.split(".")[-2:] for place in plan(output, [A]).garbage] == [["4194305", "tmp"], ["4194306", "tmp"]]
 
 
 def test_markers_of_attempts_at_finished_chunks_are_garbage(output):

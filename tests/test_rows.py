@@ -1,9 +1,12 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from levit_batch.predict import Answers
 from levit_batch.rows import output_table
-from levit_batch.schema import KEPT, TARGET, RowSpec
+from levit_batch.schema import KEPT, TARGET, RowSpec, output_schema
+from levit_batch.stats import add_stats, chunk_stats
+from levit_batch.write import serialise
 
 SPEC = RowSpec(
     class_names=("cat", "dog", "fox"),
@@ -55,6 +58,16 @@ def test_kept_columns_and_targets_are_carried_for_every_row():
     assert table["name"].to_pylist() == ["a", "b", "c", "d"]
     assert table["source_label"].to_pylist() == [7, 8, 9, 10] and table["source_label"].type == pa.int16()
     assert table["target"].to_pylist() == [0, 1, 2, None] and table["label"].null_count == 4
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow"])
+def test_a_shard_that_holds_nothing_is_a_table_without_rows(tmp_path, format):
+    """An empty tar: nothing was read, not even the columns that are kept."""
+    table = output_table("s", 0, pa.table({}), [], None, SPEC)
+    assert table.num_rows == 0 and table.schema.equals(output_schema(SPEC))
+    stats = chunk_stats(table)
+    assert add_stats([stats, stats])["rows"] == 0
+    (tmp_path / "x").write_bytes(serialise(table, format))
 
 
 def test_a_prediction_that_is_not_finite_becomes_an_error_row():
