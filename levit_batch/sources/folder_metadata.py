@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 from levit_batch.errors import SourceError
 from levit_batch.retry import retry
 from levit_batch.sources.casts import plain
+from levit_batch.sources.lookup import printable
 from levit_batch.storage import Place
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+NAMES = (pa.string(), pa.large_string(), pa.binary())  # types; a CSV with a name that is not UTF-8 has bytes
 FILE_NAME = "file_name"  # here and below: a path from the root
 
 
@@ -40,18 +42,25 @@ def _read_one(at: Place, name: str, image_column: str) -> pa.Table:
     if column is None:
         said = ", ".join(table.schema.names)
         raise SourceError(f"{at.url}: there is no column {' or '.join(_columns(image_column))}; columns here: {said}")
-    if not pa.types.is_string(table.schema.field(column).type) and not pa.types.is_large_string(
-        table.schema.field(column).type
-    ):
+    if table.schema.field(column).type not in NAMES:
         raise SourceError(f"{at.url}: {column} is {table.schema.field(column).type}; it must hold names of files")
     folder = posixpath.dirname(name)
-    paths = table[column].cast(pa.large_string())
+    paths = _text(table[column])
     if folder:
         text = pa.large_string()
         paths = pc.binary_join_element_wise(pa.scalar(folder, text), paths, pa.scalar("/", text))
     rest = [c for c in table.schema.names if c not in (column, FILE_NAME)]
     columns = {FILE_NAME: paths} | {c: table[c].cast(plain(table.schema.field(c).type)) for c in rest}
     return pa.table(columns)
+
+
+def _text(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`names` as text; Parquet and CSV may hold some that are not UTF-8."""
+    try:
+        return names.cast(pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        found = names.cast(pa.large_binary()).to_pylist()
+        return pa.chunked_array([[None if name is None else printable(name) for name in found]], pa.large_string())
 
 
 def _columns(image_column: str) -> list[str]:
