@@ -148,6 +148,8 @@ def test_paths_below_a_root_on_s3(s3, tmp_path):
     read = read_all(open_at(folder, root=root))
     assert read["__bytes"][0].as_py() == pictures()[0].data
     assert [error and error.split(":")[0] for error in read[READ_ERROR].to_pylist()] == [None, "missing", "forbidden"]
+    error = read_all(open_at(folder, root=root, max_image_bytes=1000))[READ_ERROR][0].as_py()
+    assert error.startswith("unreadable: ") and "source.max_image_bytes allows 1000" in error
 
 
 def test_nothing_there_on_s3(s3):
