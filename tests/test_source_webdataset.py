@@ -127,11 +127,11 @@ def test_names_that_point_elsewhere_do_no_harm(tmp_path):
 def test_names_that_are_not_utf8(tmp_path):
     image = pictures()[0].data
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as tar:
-        for name in (b"a\xfe.jpg", b"a\xff.jpg", b"b.jpg"):
+        for name in (b"a\xfe.jpg", b"a\xff.jpg", b"b.jpg", b"c\nd/e.jpg"):
             add_member(tar, name.decode("utf-8", "surrogateescape"), image)
     rows = read_all(open_at(tmp_path, keep_columns=["__key__", "image.path"], **WEB))
-    assert rows["__key__"].to_pylist() == [r"a\xfe", r"a\xff", "b"]
-    assert rows[IMAGE_BYTES].to_pylist() == [image] * 3
+    assert rows["__key__"].to_pylist() == [r"a\xfe", r"a\xff", "b", "c\nd/e"]
+    assert rows[IMAGE_BYTES].to_pylist() == [image] * 4
 
 
 def test_companions_that_are_missing_or_malformed_are_null(tmp_path):

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-NAME = re.compile(r"^((?:.*/)?[^./][^./]*)\.([^/]+)$")  # key, then everything after the first dot of the file's name
+NAME = re.compile(r"(?s)^((?:.*/)?[^./][^./]*)\.([^/]+)$")  # key, then everything after the first dot of the file's name
 MOST_UNPACKED = 48 << 20  # bytes at once: a whole block of bzip2, whose check stands at its end
 MOST_HEADER = 1 << 20  # bytes of a long name or of other facts about a member
 HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -74,7 +74,8 @@ class StrictInfo(tarfile.TarInfo):
 def samples(stream: io.BufferedIOBase, wanted: Callable[[str], bool], most: int) -> Iterator[Sample]:
     """The samples of the tar in `stream`, in order. Nothing is ever written to a disk, so a member's name can do no harm.
 
-    wanted: whether a field's content is needed. most: bytes of a sample; contents beyond are not read. Damage ends the tar with one sample that has an `error`.
+    wanted: whether a field's content is needed. most: bytes of a sample; contents beyond are not read.
+    Damage ends the tar with one sample that has an `error`.
     """
     current: Sample | None = None
     try:
