@@ -7,8 +7,7 @@ import pyarrow as pa
 import yaml
 
 from levit_batch.output import CARD_MARK, Output
-from levit_batch.redact import redact
-from levit_batch.report import environment
+from levit_batch.report import environment, public_config
 from levit_batch.scan import chunk_files, schema_of
 from levit_batch.schema import VALUE_NAMES
 
@@ -84,18 +83,13 @@ def _size(rows: int) -> str:
 
 
 def _body(output: Output, job: dict[str, Any], metrics: dict[str, Any]) -> str:
-    config = job["config"]
+    config = public_config(job["config"])
+    path = config["source"]["path"]
     # A card is Markdown, where HTML is not escaped for us: the template's own escaping does it.
     return environment().get_template("card.md").render(
         job=job, config=config, metrics=metrics, columns=_columns(output), ending=output.ending, split=split_name(job),
-        source=_source(config["source"]["path"]),
+        source=path if isinstance(path, str) else ", ".join(path),
     ).strip()  # fmt: skip
-
-
-def _source(path: str | list[str]) -> str:
-    """The source as a public card may name it: of an absolute local path, only its end."""
-    paths = [path] if isinstance(path, str) else path
-    return ", ".join("…/" + "/".join(p.split("/")[-2:]) if p.startswith("/") else redact(p) for p in paths)
 
 
 def _columns(output: Output) -> list[dict[str, str]]:

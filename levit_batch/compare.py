@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.output import Output
-from levit_batch.scan import ChunkFile, job_of, require_files, scan_files
+from levit_batch.scan import ChunkFile, job_of, require_files, scan_files, shard_names
 
-COLUMNS = ("row", "label", "score", "target", "error")
+COLUMNS = ("shard", "row", "label", "score", "target", "error")
 FLIPS = 50
 
 
@@ -51,7 +51,7 @@ class Diff:
         codes, counts = np.unique(a[flipped] * len(self.names) + b[flipped], return_counts=True)
         self.flips.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
         truth = self._judge(one, both, a, b)
-        self._look(file, one["row"].to_numpy(), flipped, a, b, scores, truth)
+        self._look(file, one, flipped, a, b, scores, truth)
 
     def _judge(self, one: pa.Table, both: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
         if "target" not in one.schema.names or not pa.types.is_integer(one.schema.field("target").type):
@@ -64,14 +64,14 @@ class Diff:
         self.right += int((known & (truth == a) & (truth == b)).sum())
         return truth
 
-    def _look(self, file: ChunkFile, rows, flipped, a, b, scores, truth) -> None:
+    def _look(self, file: ChunkFile, one: pa.Table, flipped, a, b, scores, truth) -> None:
         """Keep the rows where both are sure and do not agree."""
         keys = np.where(flipped, np.minimum(*scores), -1.0)
         for i in np.argsort(-keys, kind="stable")[: self.n]:
             if keys[i] < 0:
                 break
             sample = {
-                "shard": file.shard, "row": int(rows[i]), "version": file.written.version, "error": None,
+                "shard": one["shard"][i].as_py(), "row": one["row"][i].as_py(), "version": file.written.version, "error": None,
                 "label_name": self.names[a[i]], "score": float(scores[0][i]), "other_name": self.names[b[i]],
                 "other_score": float(scores[1][i]),
                 "target_name": self.names[truth[i]] if truth is not None and truth[i] >= 0 else None,
@@ -114,10 +114,10 @@ def diff(one: Output, other: Output, look: int = 24) -> dict[str, Any]:
     names = (job_of(one)["class_names"], job_of(other)["class_names"])
     total = Diff(names, look)
     shards = [dict(_by_shard(require_files(output))) for output in (one, other)]
-    for shard in sorted({*shards[0], *shards[1]}):
-        files = [each.get(shard, []) for each in shards]
+    for folder in sorted({*shards[0], *shards[1]}):
+        files = [each.get(folder, []) for each in shards]
         if all(files) and files[0][0].written.version != files[1][0].written.version:
-            total.changed_shards.append(shard)
+            total.changed_shards += shard_names(one, [folder])
             continue
         for file, *pair in _aligned(files[0], files[1], total.alone):
             total.add(file, *pair)
@@ -125,8 +125,8 @@ def diff(one: Output, other: Output, look: int = 24) -> dict[str, Any]:
 
 
 def _by_shard(files: list[ChunkFile]) -> Iterator[tuple[str, list[ChunkFile]]]:
-    for shard, group in groupby(files, key=lambda file: file.shard):
-        yield shard, list(group)
+    for folder, group in groupby(files, key=lambda file: file.folder):
+        yield folder, list(group)
 
 
 def _aligned(

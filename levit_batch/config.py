@@ -90,6 +90,9 @@ class OutputConfig(Section):
     path: str = Field(description="Folder or URL (local, s3://, gs://).")
     format: Literal["parquet", "arrow"] = Field("parquet", description="`parquet`, or `arrow` (Arrow IPC).")
     max_error_rate: Fraction = Field(0.01, description="More error rows than this end the command with exit code 3.")
+    max_gone_rate: Fraction = Field(
+        0.1, description="A run that would drop more rows of files that are gone from an image folder stops."
+    )
     shared: bool = Field(False, description="A local path is mounted on every node of the cluster.")
 
 

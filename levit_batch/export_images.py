@@ -9,13 +9,13 @@ import pyarrow as pa
 from PIL import Image
 
 from levit_batch.export import new_folder
-from levit_batch.output import Output
+from levit_batch.output import Output, folder_of
 from levit_batch.plan import Chunk, Shard
 from levit_batch.scan import ChunkFile, require_files, scan_files
 from levit_batch.schema import IMAGE_BYTES
 from levit_batch.sources import Source
 
-COLUMNS = ("row", "target", "label", "label_name", "score", "error")
+COLUMNS = ("shard", "row", "target", "label", "label_name", "score", "error")
 
 
 def export_fiftyone(output: Output, out: str, source: Source, names: list[str]) -> tuple[int, int]:
@@ -26,15 +26,15 @@ def export_fiftyone(output: Output, out: str, source: Source, names: list[str]) 
     """
     folder = os.path.join(new_folder(out), "data")
     os.mkdir(folder)
-    shards = {shard.name: shard for shard in source.shards()}
+    shards = {folder_of(shard.name): shard for shard in source.shards()}
     written = left_out = 0
     with open(os.path.join(out, "labels.json"), "w", encoding="utf-8") as labels:
         labels.write(f'{{"classes": {json.dumps(names, ensure_ascii=False)}, "labels": {{')
         for file, table in scan_files(require_files(output), COLUMNS):
-            for key, row, data in _images(source, shards.get(file.shard), file, table):
+            for key, row, data in _images(source, shards.get(file.folder), file, table):
                 with open(os.path.join(folder, key + ending(data)), "wb") as image:
                     image.write(data)
-                said = json.dumps({key: _label(row, file.shard, names)}, ensure_ascii=False)
+                said = json.dumps({key: _label(row, names)}, ensure_ascii=False)
                 labels.write((",\n" if written else "\n") + said[1:-1])
                 written += 1
             left_out += table.num_rows
@@ -52,12 +52,12 @@ def _images(source: Source, shard: Shard | None, file: ChunkFile, table: pa.Tabl
         for data in part[IMAGE_BYTES].to_pylist():
             row = rows[place]
             if row["error"] is None and data:
-                yield f"{file.shard.replace('/', '__')}-{row['row']:09d}", row, data
+                yield f"{file.folder}-{row['row']:09d}", row, data
             place += 1
 
 
-def _label(row: dict, shard: str, names: list[str]) -> dict:
-    attributes = {"shard": shard, "row": row["row"]}
+def _label(row: dict, names: list[str]) -> dict:
+    attributes = {"shard": row["shard"], "row": row["row"]}
     target = row.get("target")
     if isinstance(target, int) and 0 <= target < len(names):
         attributes["target"] = names[target]

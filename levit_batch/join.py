@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from levit_batch.errors import ConfigError, OutputError, SourceError
-from levit_batch.output import Output
+from levit_batch.output import Output, folder_of
 from levit_batch.plan import Shard
 from levit_batch.scan import ChunkFile, job_of, require_files, scan_files, schema_of
 from levit_batch.schema import kept_name
@@ -25,23 +25,23 @@ def join(output: Output, source: Source, out: str, columns: Sequence[str] | None
     """Write the rows of `output` to the local file `out`, each after the columns of its source; returns the rows written and
     the rows left out because their shard has changed or is gone.
 
-    columns: of the source; None: all. A prediction column that the source has too is called `levit_<name>`. The class
-    names of both sides stay. Raises ConfigError when the source is not Parquet.
+    columns: of the source; None: all. A prediction column that the source has too, in whatever case, is called
+    `levit_<name>`. The class names of both sides stay. Raises ConfigError when the source is not Parquet.
     """
     job = job_of(output)
     if job["config"]["source"]["type"] not in ("parquet", "huggingface"):
         raise ConfigError(
             "join: the source is not Parquet; `levit-batch export --to jsonl` gives the rows to join elsewhere"
         )
-    files, shards = require_files(output), {shard.name: shard for shard in source.shards()}
+    files, shards = require_files(output), {folder_of(shard.name): shard for shard in source.shards()}
     original = source.schema()
     names = _known(columns, original)
     ours = _our_columns(schema_of(files[0]), job)
     temporary, rows, left_out = f"{out}.{os.getpid()}.tmp", 0, 0
     try:
         writer = None
-        for shard, group in groupby(files, key=lambda file: file.shard):
-            for table in _joined(shards.get(shard), list(group), names, ours):
+        for folder, group in groupby(files, key=lambda file: file.folder):
+            for table in _joined(shards.get(folder), list(group), names, ours):
                 if isinstance(table, int):
                     left_out += table
                     continue
@@ -65,7 +65,11 @@ def _known(columns: Sequence[str] | None, schema: pa.Schema) -> list[str]:
     missing = [name for name in columns or () if name not in schema.names]
     if missing:
         raise ConfigError(f"--columns: the source has no column {', '.join(missing)}; it has {', '.join(schema.names)}")
-    return list(columns or schema.names)
+    names = list(dict.fromkeys(columns or schema.names))
+    twice = [name for name in names if schema.names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"--columns: the source has several columns called {', '.join(twice)}; name others")
+    return names
 
 
 def _our_columns(schema: pa.Schema, job: dict[str, Any]) -> list[str]:
@@ -118,12 +122,20 @@ def _renamed(table: pa.Table, sources: int, original: pa.Schema) -> pa.Table:
     names, features = [], {}
     for i, name in enumerate(table.schema.names):
         ours = i >= sources
-        names.append(f"levit_{name}" if ours and name in table.schema.names[:sources] else name)
+        names.append(_apart(name, names) if ours else name)
         feature = (said if ours else theirs).get(name)
         if feature is not None:
             features[names[-1]] = feature
     metadata = {FEATURES: json.dumps({"info": {"features": features}})} if len(features) == len(names) else None
     return table.rename_columns(names).replace_schema_metadata(metadata)
+
+
+def _apart(name: str, taken: list[str]) -> str:
+    """`name`, or with `levit_` before it what none of `taken` is called. Case does not count, as in DuckDB."""
+    lower = {one.lower() for one in taken}
+    while name.lower() in lower:
+        name = f"levit_{name}"
+    return name
 
 
 def _features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:

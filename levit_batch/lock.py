@@ -2,8 +2,9 @@
 
     _lock/<id>.json     one claim: who, where, since when, and whether it `wants` or `holds` the output
 
-Two runs at once would be harmless (a chunk's file has one name and one content), but twice the work. No store offers the
-same atomic step, so nothing here needs one: a run writes its claim, then lists. Of two runs the one that lists last sees
+Two runs at once do twice the work, and one could replace or delete what the other relies on: a run whose claim is gone stops
+before it changes the table (`Claim.require`). No store offers the same atomic step, so nothing here needs one: a run writes
+its claim, then lists. Of two runs the one that lists last sees
 the other's claim. Who sees nobody holds; who sees a holder leaves; who sees another that only wants takes its claim back and
 tries again a little later. A claim is only ever deleted by its name, so that no live one goes with a dead one.
 
@@ -27,6 +28,7 @@ from pyarrow import fs
 from levit_batch.errors import OutputError
 from levit_batch.output import Output
 from levit_batch.process import machine, started
+from levit_batch.retry import retry
 from levit_batch.storage import Place
 
 BEAT = 15.0  # seconds between two signs of life
@@ -46,7 +48,7 @@ def locked(
     say: Callable[[str], None] = lambda text: None,
     beat: float = BEAT,
     dead_after: float = DEAD_AFTER,
-) -> Iterator[None]:
+) -> Iterator["Claim"]:
     """Hold `output` while the context lasts. Raises LockedError, after `wait` seconds, while another run holds it."""
     claim = Claim(output.place.join("_lock"), dead_after)
     claim.take(wait, say)
@@ -54,7 +56,7 @@ def locked(
     thread = threading.Thread(target=claim.beat, args=(stop, beat, say), name="lock", daemon=True)
     thread.start()
     try:
-        yield
+        yield claim
     finally:
         stop.set()
         thread.join(timeout=30)
@@ -132,12 +134,19 @@ class Claim:
     def beat(self, stop: threading.Event, every: float, say: Callable[[str], None]) -> None:
         """Signs of life until `stop`; ends when another run took this one for dead."""
         while not stop.wait(every):
-            try:
+            # What the store does not take now, a later beat may get through.
+            with contextlib.suppress(OSError, OutputError):
                 if not self.at.exists():
-                    return say("another run took this one for dead and goes on beside it; both write the same rows")
+                    return say("another run took this one for dead: this one stops before it changes what readers see")
                 self._write("holds")
-            except OSError:
-                continue  # the store does not answer: a later beat may get through
+
+    def require(self) -> None:
+        """Raises LockedError when another run took this one for dead: what readers see is no longer this run's to change."""
+        if not retry(self.at.exists):
+            raise LockedError(
+                f"output.path: {self.folder.url.rpartition('/')[0]}: another run took this one for dead, since it gave no "
+                "sign of life for too long; that one goes on with what is written: wait for it, or run again"
+            )
 
     def drop(self) -> None:
         with contextlib.suppress(OSError):

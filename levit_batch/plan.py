@@ -4,7 +4,7 @@ A plan is a small Arrow table, one row a chunk; memory and time grow with chunks
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,7 +14,8 @@ import pyarrow as pa
 class Shard:
     """One source file.
 
-    name: relative path, unique in the source; the output's `shard` column.
+    name: relative path, unique in the source; the output's `shard` column. It depends on the file and on the configured
+    source alone, never on what else is there: a name that changes would label its rows a second time.
     url: where a replica opens it.
     version: short hash of its size and etag (or modification time): another version is another shard's content.
     rows: how many rows it holds; None where only reading it to the end can tell (then it is one chunk).
@@ -103,20 +104,30 @@ def cut(rows: int, groups: Iterable[int], chunk_rows: int) -> Iterator[tuple[int
         yield first, stop
 
 
-def plan_chunks(shards: Iterable[Shard], chunk_rows: int, limit: int | None = None) -> Iterator[Chunk]:
-    """The chunks of `shards` in order; with `limit`, exactly its first `limit` rows.
+def plan_chunks(
+    shards: Iterable[Shard],
+    chunk_rows: int,
+    limit: int | None = None,
+    count: Callable[[Shard, int], int] | None = None,
+) -> Iterator[Chunk]:
+    """The chunks of `shards` in order; with `limit`, exactly its first `limit` rows, and no shard is asked for after them.
 
-    A source whose shards do not know their rows counts them when there is a limit, up to the limit.
+    count: counts the rows of a shard that does not know them, up to a number; asked with a limit only.
     """
     left = limit
     for shard in shards:
         if shard.rows is None:
-            yield Chunk(shard.name, shard.url, shard.version, 0, None)
-            continue
-        for first, stop in cut(shard.rows, shard.groups, chunk_rows):
-            if left is not None:
-                stop = min(stop, first + left)
-                left -= stop - first
-            yield Chunk(shard.name, shard.url, shard.version, first, stop)
-            if left == 0:
-                return
+            rows = count(shard, left + 1) if count and left is not None else 0
+            # Whole as long as the limit lets it: where a shard ends, only the reader of its last chunk sees.
+            yield Chunk(shard.name, shard.url, shard.version, 0, left if left is not None and rows > left else None)
+            left = None if left is None else max(0, left - rows)
+        else:
+            for first, stop in cut(shard.rows, shard.groups, chunk_rows):
+                if left is not None:
+                    stop = min(stop, first + left)
+                    left -= stop - first
+                yield Chunk(shard.name, shard.url, shard.version, first, stop)
+                if left == 0:
+                    return
+        if left == 0:
+            return

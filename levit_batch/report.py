@@ -10,7 +10,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
 from levit_batch import formats, plots
 from levit_batch.output import Output
-from levit_batch.redact import redact
+from levit_batch.redact import public, public_path, redact
 from levit_batch.samples import ERRORS, Sample
 from levit_batch.schema import SCHEMA_VERSION
 
@@ -19,6 +19,9 @@ TOP_PAIRS = 20
 TOP_CLASSES = 15
 RUNS = 60  # in the trend
 TABLE_RUNS = 15
+PATHS = (
+    ("source", "path"), ("source", "root"), ("source", "class_names"), ("model", "checkpoint"), ("output", "path"),
+)  # fmt: skip
 HARD_ROWS = 5  # classes with fewer judged rows say nothing about being hard
 
 
@@ -36,12 +39,12 @@ def render(
     path: str, job: dict[str, Any], runs: list[dict[str, Any]], metrics: dict[str, Any], samples: list[Sample]
 ) -> str:
     """The page as HTML text."""
-    names = job["class_names"]
+    names, config = job["class_names"], public_config(job.get("config", {}))
     values = {
-        "title": _title(job), "path": path, "job": job, "metrics": metrics, "runs": runs[-TABLE_RUNS:][::-1],
-        "run": runs[-1] if runs else None, "names": names, "schema_version": SCHEMA_VERSION,
+        "title": _title(config), "path": public_path(path), "job": job, "config": config, "metrics": metrics,
+        "runs": runs[-TABLE_RUNS:][::-1], "run": runs[-1] if runs else None, "names": names, "schema_version": SCHEMA_VERSION,
         "groups": _groups(samples), "error_examples": _by_kind(samples), "plots": _plots(job, runs, metrics),
-        "config_text": redact(yaml.safe_dump(job.get("config", {}), sort_keys=False, allow_unicode=True)),
+        "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         "pairs": _pairs(metrics, names), "hard": _hard(metrics, names), "top_labels": TOP_LABELS,
     }  # fmt: skip
     return environment().get_template("report.html").render(values)
@@ -55,7 +58,7 @@ def environment() -> Environment:
     )
     for name in ("count", "percent", "figure", "seconds", "size", "when"):
         found.filters[name] = _lenient(getattr(formats, name))
-    found.filters["redact"] = redact
+    found.filters["public"] = public
     found.filters["short"] = plots.short
     found.filters["data_uri"] = lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode()
     return found
@@ -65,11 +68,20 @@ def _lenient(show: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: show(None if isinstance(value, Undefined) else value)
 
 
-def _title(job: dict[str, Any]) -> str:
-    config = job.get("config", {})
+def public_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as a page that may be published shows it: no secrets, and of local paths only the ends."""
+    said = redact(config)
+    for section, key in PATHS:
+        path = said.get(section, {}).get(key)
+        if path:
+            said[section][key] = public_path(path) if isinstance(path, str) else [public_path(one) for one in path]
+    return said
+
+
+def _title(config: dict[str, Any]) -> str:
     path = config.get("source", {}).get("path", "")
     path = path if isinstance(path, str) else ", ".join(path)
-    return redact(f"{path} by {config.get('model', {}).get('checkpoint', 'LeViT')}")
+    return f"{path} by {config.get('model', {}).get('checkpoint', 'LeViT')}"
 
 
 def _groups(samples: list[Sample]) -> dict[str, list[Sample]]:

@@ -1,41 +1,47 @@
 """What is done already: the plan held against a listing of the output.
 
-Nothing but names is compared, so a resume after a crash and tonight's increment are the same code.
+Nothing but names is compared, so a resume after a crash and tonight's increment are the same code. Done means covered: rows
+of a shard's version that any finished file holds are not labelled again, however the plan cuts them today.
 """
 
-from collections.abc import Iterable
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from levit_batch.output import Output, Written
-from levit_batch.plan import Chunk
+from levit_batch.output import Output, Written, folder_of
+from levit_batch.plan import Chunk, Shard
 from levit_batch.storage import Place
+
+END = 1 << 62  # the stop of a file or chunk that goes to its shard's end
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """A shard whose visible rows are replaced by a whole new set, in one step, when that is complete."""
+    """A shard whose visible files are replaced by `names`, staged or visible already, in one step, when all are there.
 
-    shard: str
-    chunks: int  # how many files the new set has
-    keep: tuple[str, ...]  # visible files that stay valid and join the new set
-    whole: bool  # False: `limit` cut the shard short of the rows that readers see now, so nothing is published
+    whole: False where `limit` cut the shard short of the rows that readers see now, so nothing is published.
+    """
+
+    names: frozenset[str]
+    whole: bool = True
 
 
 @dataclass
 class Progress:
     """The plan, sorted into done and pending.
 
-    vanished: shards with rows in the output that the source no longer has; their rows are kept.
+    done: the finished files that count, each as the chunk it holds.
+    replacements, vanished: by folder; the latter have rows in the output that the source no longer has.
+    new, changed: names of shards.
     garbage: files of this tool that no longer belong to anything.
     """
 
     chunks: int = 0
     rows: int = 0
+    done_rows: int = 0
     done: list[Chunk] = field(default_factory=list)
-    files: list[str] = field(
-        default_factory=list
-    )  # the file of each done chunk; it may hold more rows than a limit plans
     pending: list[Chunk] = field(default_factory=list)
     replacements: dict[str, Replacement] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
@@ -43,102 +49,130 @@ class Progress:
     new: list[str] = field(default_factory=list)
     garbage: list[Place] = field(default_factory=list)
 
-    @property
-    def done_rows(self) -> int:
-        return sum(chunk.rows or 0 for chunk in self.done)
 
-
-def compare(chunks: Iterable[Chunk], output: Output, limit: int | None, shards: set[str] | None = None) -> Progress:
+def compare(
+    chunks: Iterable[Chunk], output: Output, limit: int | None, shards: Iterable[Shard], together: bool = False
+) -> Progress:
     """Hold planned `chunks` (grouped by shard) against the files that `output` has.
 
-    `shards` names every shard the source has, also those without a chunk (no rows); it tells which have vanished.
+    shards: those that were planned, also those without a chunk (no rows): every one of the source, unless there is a limit.
+    together: rows may move from shard to shard, so all that is new appears in one go where anything is replaced.
     """
     live, staged = output.written("data"), output.written("_staging")
+    planned = {shard: list(group) for shard, group in groupby(chunks, key=lambda chunk: chunk.shard)}
     progress = Progress(garbage=output.leftovers())
-    seen = set(shards or ())
-    left = limit
-    for shard, group in groupby(chunks, key=lambda chunk: chunk.shard):
-        planned = list(group)
-        seen.add(shard)
-        rows = sum(chunk.rows or 0 for chunk in planned)
-        left = None if left is None else left - rows
-        _sort(shard, planned, live.get(shard, []), staged.pop(shard, []), left == 0, output, progress)
-        progress.chunks += len(planned)
+    shards = list(shards)
+    for shard in shards:
+        own = planned.get(shard.name, [])
+        rows = sum(chunk.rows or 0 for chunk in own)
+        folder = folder_of(shard.name)
+        files = Files(shard, own, live.pop(folder, []), staged.pop(folder, []), output)
+        files.sort_into(progress, cut=limit is not None and shard is shards[-1])
         progress.rows += rows
-    for shard, files in staged.items():
-        progress.garbage += [output.place.join("_staging", shard, file.name) for file in files]
-    progress.garbage += _old_markers(progress.pending, output)
+        progress.done_rows += rows - sum(chunk.rows or 0 for chunk in files.missing)
     if limit is None:
-        progress.vanished = sorted(set(live) - seen)
+        progress.vanished = sorted(live)
+        progress.garbage += [output.place.join("_staging", at, file.name) for at in staged for file in staged[at]]
+    if together and (progress.changed or progress.vanished):
+        _hold_back(progress, output)
+    progress.garbage += _old_markers(progress.pending, output)
+    progress.chunks = len(progress.done) + len(progress.pending)
     return progress
+
+
+class Files:
+    """The files of one shard against its planned chunks.
+
+    kept, ready: those that count, of the planned version and without overlaps, visible or staged. missing: the planned rows
+    that neither holds. strays: visible files that cannot stay.
+    """
+
+    def __init__(self, shard: Shard, planned: list[Chunk], live: list[Written], staged: list[Written], output: Output):
+        self.shard, self.planned, self.live, self.staged, self.output = shard, planned, live, staged, output
+        current = live if planned else []
+        self.kept = disjoint(file for file in current if file.version == shard.version)
+        taken = set(self.kept)
+        both = disjoint([file for file in staged if file.version == shard.version], self.kept)
+        self.ready = [file for file in both if file not in taken]
+        self.missing = [*uncovered(planned, both)]
+        self.strays = [file for file in live if file not in taken]
+
+    def sort_into(self, to: Progress, cut: bool) -> None:
+        """cut: the limit may end in this shard."""
+        name, folder = self.shard.name, folder_of(self.shard.name)
+        replaced = bool(self.strays or self.ready)
+        missing = [replace(chunk, staged=replaced) for chunk in self.missing]
+        if replaced:
+            names = {file.name for file in self.kept + self.ready} | {self.output.file_name(c) for c in missing}
+            to.replacements[folder] = Replacement(frozenset(names), not cut or self._reaches())
+        if any(file.version != self.shard.version for file in self.live) or (self.live and not self.planned):
+            to.changed.append(name)
+        elif not self.live and self.planned:
+            to.new.append(name)
+        waste = [file for file in self.staged if file not in self.ready]
+        to.garbage += [self.output.place.join("_staging", folder, file.name) for file in waste]
+        to.done += [self._chunk(file) for file in self.kept] + [self._chunk(file, staged=True) for file in self.ready]
+        to.pending += missing
+
+    def _reaches(self) -> bool:
+        """Whether the plan holds as many rows as readers see."""
+        last = self.planned[-1].stop if self.planned else 0
+        return _stop(last) >= max((_stop(file.stop) for file in self.live), default=0)
+
+    def _chunk(self, file: Written, staged: bool = False) -> Chunk:
+        return Chunk(self.shard.name, self.shard.url, file.version, file.first, file.stop, staged)
+
+
+def disjoint(files: Iterable[Written], beside: Sequence[Written] = ()) -> list[Written]:
+    """Files of one version without overlaps, in row order: of two that overlap the one that begins first, or is longer, stays.
+
+    Those `beside` (in row order, without overlaps) stay in any case.
+    """
+    firsts, kept = [file.first for file in beside], []
+    for file in sorted(files, key=lambda file: (file.first, -_stop(file.stop))):
+        after = bisect(firsts, file.first)
+        free = after == 0 or _stop(beside[after - 1].stop) <= file.first
+        free = free and (after == len(beside) or beside[after].first >= _stop(file.stop))
+        if free and (not kept or file.first >= _stop(kept[-1].stop)):
+            kept.append(file)
+    return sorted([*beside, *kept], key=lambda file: file.first)
+
+
+def uncovered(chunks: Iterable[Chunk], files: list[Written]) -> Iterator[Chunk]:
+    """The rows of `chunks` that none of `files` holds, as chunks. Both are in row order and without overlaps."""
+    i = 0
+    for chunk in chunks:
+        first, stop = chunk.first, _stop(chunk.stop)
+        while i < len(files) and files[i].first < stop:
+            file = files[i]
+            if _stop(file.stop) > first:
+                if file.first > first:
+                    yield replace(chunk, first=first, stop=file.first)
+                first = _stop(file.stop)
+            if first > stop:  # it reaches into the next chunk
+                break
+            i += 1
+        if first < stop:
+            yield replace(chunk, first=first)
+
+
+def _stop(stop: int | None) -> int:
+    return END if stop is None else stop
+
+
+def _hold_back(progress: Progress, output: Output) -> None:
+    """Stage what would be written in sight of readers: its rows may still stand in a shard that is replaced."""
+    held = {chunk.shard for chunk in progress.pending if not chunk.staged}
+    names: dict[str, set[str]] = defaultdict(set)
+    for chunk in progress.done + progress.pending:
+        if chunk.shard in held:
+            names[folder_of(chunk.shard)].add(output.file_name(chunk))
+    progress.replacements |= {folder: Replacement(frozenset(files)) for folder, files in names.items()}
+    progress.pending = [replace(chunk, staged=True) for chunk in progress.pending]
 
 
 def _old_markers(pending: list[Chunk], output: Output) -> list[Place]:
     """Markers of attempts at chunks that are not pending: their process died between the chunk's file and the marker."""
     names = {output.chunk_name(chunk) for chunk in pending}
-    found = [f"{shard}/{file.name}" for shard, files in output.written("_attempts").items() for file in files]
+    found = [f"{folder}/{file.name}" for folder, files in output.written("_attempts").items() for file in files]
     return [output.place.join("_attempts", name) for name in found if name not in names]
-
-
-def _sort(
-    shard: str,
-    planned: list[Chunk],
-    live: list[Written],
-    staged: list[Written],
-    cut: bool,
-    output: Output,
-    to: Progress,
-) -> None:
-    """Sort one shard's chunks into done and pending, directly or as a replacement."""
-    by_first = {file.first: file for file in live}
-    done, missing = [], []
-    for chunk in planned:
-        file = by_first.get(chunk.first)
-        (done if file and file.covers(chunk) else missing).append(chunk)
-    files = [f"data/{shard}/{by_first[chunk.first].name}" for chunk in done]
-    ready: set[str] = set()
-    if missing and (live or staged):
-        names = {output.file_name(chunk) for chunk in missing}
-        ready = {file.name for file in staged} & names
-        if ready or _strays(planned, live):
-            keep = tuple(by_first[chunk.first].name for chunk in done)
-            whole = not cut or _end(planned) >= max((_stop(file) for file in live), default=0)
-            to.replacements[shard] = Replacement(shard, len(planned), keep, whole)
-            missing = [replace(chunk, staged=True) for chunk in missing]
-            done += [chunk for chunk in missing if output.file_name(chunk) in ready]
-            files += [
-                f"_staging/{shard}/{output.file_name(chunk)}" for chunk in missing if output.file_name(chunk) in ready
-            ]
-            missing = [chunk for chunk in missing if output.file_name(chunk) not in ready]
-    if any(file.version != planned[0].version for file in live):
-        to.changed.append(shard)
-    elif not live:
-        to.new.append(shard)
-    to.garbage += [output.place.join("_staging", shard, file.name) for file in staged if file.name not in ready]
-    to.done += done
-    to.files += files
-    to.pending += missing
-
-
-def _strays(planned: list[Chunk], live: list[Written]) -> list[Written]:
-    """Visible files that cannot stay beside the planned chunks: another version, or a part of a planned chunk's rows."""
-    version, by_first = planned[0].version, {chunk.first: chunk for chunk in planned}
-    end = _end(planned)
-    return [
-        file
-        for file in live
-        if file.version != version or (file.first < end and not _fits(file, by_first.get(file.first)))
-    ]
-
-
-def _fits(file: Written, chunk: Chunk | None) -> bool:
-    return chunk is not None and file.covers(chunk)
-
-
-def _stop(file: Written) -> int:
-    return 1 << 62 if file.stop is None else file.stop
-
-
-def _end(planned: list[Chunk]) -> int:
-    stop = planned[-1].stop
-    return 1 << 62 if stop is None else stop

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from levit_batch.schema import TARGET, RowSpec, kept_name, output_schema
+from levit_batch.schema import KEPT, TARGET, RowSpec, kept_name, output_schema
 
 if TYPE_CHECKING:
     from levit_batch.predict import Answers
@@ -38,7 +38,7 @@ def output_table(
         "row": pa.array(np.arange(first, first + len(errors))),
         "error": pa.array(errors, pa.string()),
     }
-    columns |= {kept_name(name): read[name] for name in spec.kept.names}
+    columns |= {kept_name(name): read[KEPT.format(i)] for i, name in enumerate(spec.kept.names)}
     if spec.target is not None:
         columns["target"] = read[TARGET]
     for name in COLUMNS:

@@ -1,7 +1,7 @@
 """A finished output, read back: chunk after chunk in row order, only the columns asked for."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +11,19 @@ import pyarrow.parquet as pq
 
 from levit_batch.config import OutputConfig
 from levit_batch.errors import OutputError
-from levit_batch.output import Output, Written
+from levit_batch.output import CHUNK_FILE, Output, Written
+from levit_batch.schema import check_version
 from levit_batch.storage import Place
+from levit_batch.write import read_record
 
 AHEAD = 4  # files read ahead of the one in use: hides an object store's latency, holds a few narrow tables
 
 
 @dataclass(frozen=True)
 class ChunkFile:
-    """One visible chunk file: rows `written.first` to `written.stop` of `shard`."""
+    """One visible chunk file: rows `written.first` to `written.stop` of the shard that `folder` belongs to (`folder_of`)."""
 
-    shard: str
+    folder: str
     written: Written
     place: Place
 
@@ -30,6 +32,7 @@ def open_output(path: str) -> Output:
     """The output that `levit-batch run` wrote at `path`. Raises OutputError when there is none."""
     output = Output(OutputConfig(path=path))
     job = job_of(output)
+    check_version(job, str(output))
     said = job.get("config", {}).get("output", {}).get("format", "parquet")
     return Output(OutputConfig(path=path, format=said))
 
@@ -42,6 +45,19 @@ def job_of(output: Output) -> dict[str, Any]:
             f"{output}: no job.json there; give the folder that `levit-batch run` wrote (its output.path)"
         )
     return job
+
+
+def shard_names(output: Output, folders: Iterable[str]) -> list[str]:
+    """The names of the shards that these folders belong to, as their files say; the folder's where a file cannot be read."""
+    names = []
+    for folder in folders:
+        base = output.place.join("data", folder)
+        try:
+            file = next(base.join(info.base_name) for info in base.list() if CHUNK_FILE.fullmatch(info.base_name))
+            names.append(read_record(file)["shard"])
+        except (StopIteration, OSError, OutputError):
+            names.append(folder)
+    return names
 
 
 def run_names(output: Output) -> list[str]:
@@ -58,11 +74,11 @@ def runs_of(output: Output, last: int | None = None) -> list[dict[str, Any]]:
 
 
 def chunk_files(output: Output) -> list[ChunkFile]:
-    """Every visible chunk file, by shard and first row."""
+    """Every visible chunk file, by its shard's folder and first row."""
     base = output.place.join("data")
     return [
-        ChunkFile(shard, file, base.join(shard, file.name))
-        for shard, files in sorted(output.written().items())
+        ChunkFile(folder, file, base.join(folder, file.name))
+        for folder, files in sorted(output.written().items())
         for file in sorted(files, key=lambda file: file.first)
     ]
 

@@ -1,23 +1,27 @@
 """What a row is: the columns, their Arrow types, and the metadata that tells other readers the class names.
 
-Stages meet here: a source yields tables of `READ_COLUMNS` and kept columns, the writer takes `output_schema`.
+Stages meet here: a source yields tables of the columns named below, the writer takes `output_schema`.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+from levit_batch.errors import ConfigError, OutputError
+
+SCHEMA_VERSION = 2
 
 # Class numbers are int64 because a Hugging Face ClassLabel is: a narrower column would lose its class names there.
 CLASS = pa.int64()
 
-# What `Source.read` yields for each row, before the kept columns.
+# What `Source.read` yields for each row. Names that no column of the user gets: kept columns travel by their place.
 IMAGE_BYTES = "__bytes"  # binary or large_binary: the encoded image; null where `__error` says why
 READ_ERROR = "__error"  # string "kind: message", or null
-TARGET = "target"  # the truth as the source has it, when asked for
+TARGET = "__target"  # the truth as the source has it, when asked for
+KEPT = "__kept_{}"  # each of `source.keep_columns`, by its place there
 
 # Arrow types that `datasets` calls otherwise.
 VALUE_NAMES = {
@@ -30,6 +34,16 @@ RESERVED = (
 )  # fmt: skip
 
 
+def check_version(job: dict[str, Any], where: str) -> None:
+    """Raises OutputError when `job` (job.json) is of an output whose files this version does not find."""
+    if (version := job.get("schema_version")) != SCHEMA_VERSION:
+        older = "the first" if version == 1 else "another"
+        raise OutputError(
+            f"output.path: {where} was written by {older} version of levit-batch, whose folders are named otherwise: label "
+            "into another output.path, or start afresh with --overwrite, which deletes its results"
+        )
+
+
 @dataclass(frozen=True)
 class RowSpec:
     """What one output row holds: fixed for a job, known before the first image is read."""
@@ -40,7 +54,7 @@ class RowSpec:
     embeddings: str  # float16 | float32 | none
     logits: bool
     per_head: bool
-    kept: pa.Schema  # the kept columns as the source types them
+    kept: pa.Schema  # the kept columns: named as in the source, typed as they are written
     target: pa.DataType | None  # an integer, or a list of integers for several truths a row
 
     @property
@@ -49,8 +63,21 @@ class RowSpec:
 
 
 def kept_name(column: str) -> str:
-    """The output name of a kept column: its own, unless the output already has a column of that name."""
-    return f"source_{column}" if column in RESERVED else column
+    """The output name of a kept column: its own, unless that is one of ours, in whatever case."""
+    return f"source_{column}" if column.lower() in RESERVED else column
+
+
+def check_kept_names(columns: Sequence[str]) -> None:
+    """Raises ConfigError when two kept columns would have one output name. Case does not count, as in DuckDB."""
+    taken: dict[str, str] = {}
+    for column in columns:
+        name = kept_name(column)
+        if name.lower() in taken:
+            raise ConfigError(
+                f"source.keep_columns: {taken[name.lower()]} and {column} would both be called {name} in the output "
+                "(DuckDB and others do not tell names apart by case); keep one of them"
+            )
+        taken[name.lower()] = column
 
 
 def output_schema(spec: RowSpec) -> pa.Schema:
@@ -86,7 +113,7 @@ def features(schema: pa.Schema, spec: RowSpec) -> dict[str, Any]:
     `top_labels` does not: it counts as `label` does, and each copy of a thousand names adds 60 KB to every file.
     """
     classes = {"names": list(spec.class_names), "_type": "ClassLabel"}
-    found = _kept_features(spec.kept)
+    found = {kept_name(name): said for name, said in said_of(spec.kept).items()}
     for field in schema:
         if field.name in ("label", "head_label", "distill_label", "target") and field.type == CLASS:
             found[field.name] = classes
@@ -97,13 +124,13 @@ def features(schema: pa.Schema, spec: RowSpec) -> dict[str, Any]:
     return {name: found[name] for name in schema.names}
 
 
-def _kept_features(kept: pa.Schema) -> dict[str, Any]:
-    """What the source's own metadata says of the kept columns, under their output names."""
+def said_of(kept: pa.Schema) -> dict[str, Any]:
+    """What the source's own metadata says of the kept columns."""
     try:
         said = json.loads((kept.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
-    return {kept_name(name): said[name] for name in kept.names if isinstance(said.get(name), (dict, list))}
+    return {name: said[name] for name in kept.names if isinstance(said.get(name), (dict, list))}
 
 
 def _feature(kind: pa.DataType) -> Any:

@@ -10,7 +10,6 @@ import posixpath
 import re
 from dataclasses import dataclass
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -18,6 +17,7 @@ from pyarrow import fs
 from levit_batch.errors import SourceError, UserError
 from levit_batch.hub import patient_hub
 from levit_batch.range_file import http_file, hub_file
+from levit_batch.redact import user_length
 from levit_batch.retry import retry
 
 RACES = 100  # for a folder, lost in a row before something else is wrong
@@ -26,6 +26,7 @@ FSSPEC = {"hf", "http", "https"}
 PINNED = re.compile(
     r"(?:(?P<kind>datasets|spaces|models)/)?(?P<repo>[^/@]+/[^/@]+)@(?P<commit>[0-9a-f]{40})/(?P<path>.+)"
 )
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 OPTIONS = re.compile(r"\?(region|endpoint_override|scheme|anonymous|retry_limit_seconds|project_id)=")
 
 
@@ -107,7 +108,8 @@ def _open_in_folder(path: str) -> BinaryIO:
 
 def scheme(url: str) -> str:
     """The URL's scheme, or "" for a local path."""
-    return urlsplit(url).scheme if "://" in url else ""
+    kind, found, _ = url.partition("://")
+    return kind.lower() if found and SCHEME.fullmatch(kind) else ""
 
 
 def place(url: str) -> Place:
@@ -205,9 +207,10 @@ def shown(url: str) -> str:
     kind = scheme(url)
     if not kind:
         return url
-    bare = url.partition("?")[0].partition("#")[0] if kind in ("http", "https") else _split_options(url)[0]
-    host, slash, path = bare.split("://", 1)[1].partition("/")
-    return f"{kind}://{host.rpartition('@')[2]}{slash}{path}"
+    rest = url.split("://", 1)[1]
+    rest = rest[user_length(kind, rest) :]
+    bare = rest.partition("?")[0].partition("#")[0] if kind in ("http", "https") else _split_options(rest)[0]
+    return f"{kind}://{bare}"
 
 
 def require_inside(path: str, root: str) -> str:

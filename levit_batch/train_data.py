@@ -21,7 +21,7 @@ from levit_batch.decode import decode
 from levit_batch.errors import RowError, SourceError
 from levit_batch.finetune_config import TrainSourceConfig
 from levit_batch.plan import Chunk
-from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
+from levit_batch.schema import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
 from levit_batch.sources import Source, open_source
 from levit_batch.train_targets import Answers
 
@@ -108,7 +108,7 @@ class SampleReader:
 
     def _samples(self, table: pa.Table, keys: list[int], where: str) -> Iterator[Sample]:
         targets = self.target(table[TARGET], where)
-        teachers = self.teacher(table[self.teacher.column], where) if self.teacher else [-1] * len(table)
+        teachers = self.teacher(table[KEPT.format(0)], where) if self.teacher else [-1] * len(table)
         images, errors = table[IMAGE_BYTES], table[READ_ERROR].to_pylist()
         for i, key in enumerate(keys):
             error = errors[i] or (NO_TARGET if targets[i] is None or teachers[i] is None else None)

@@ -15,6 +15,7 @@ from levit_batch.storage import Place
 
 FINGERPRINT, RECORD = b"levit_batch.fingerprint", b"levit_batch.record"
 ROW_GROUP_ROWS = 65_536
+LISTS = ("top_labels", "top_scores", "embedding", "logits")
 REPEATING = ("shard", "label", "label_name", "target", "error", "head_label", "distill_label")
 
 
@@ -47,13 +48,14 @@ def serialise(table: pa.Table, format: str) -> memoryview:
 
 
 def whole_lists(table: pa.Table) -> pa.Table:
-    """`table` with each null fixed-size list made a list of nulls.
+    """`table` with each null fixed-size list among the predictions made a list of nulls.
 
     pyarrow before 26, and so pandas and `datasets`, cannot read a null fixed-size list from Parquet: one would make the
-    whole file unreadable. A list of nulls opens everywhere, and [N, D] matrices keep their N rows.
+    whole file unreadable. A list of nulls opens everywhere, and [N, D] matrices keep their N rows. A kept column's null
+    stays null: in Parquet its lists have no fixed size (`columns.kept_as_written`).
     """
     for i, field in enumerate(table.schema):
-        if pa.types.is_fixed_size_list(field.type) and table.column(i).null_count:
+        if field.name in LISTS and table.column(i).null_count:
             chunks = [_whole_lists(chunk) for chunk in table.column(i).chunks]
             table = table.set_column(i, field, pa.chunked_array(chunks, field.type))
     return table

@@ -1,13 +1,10 @@
 """Recipes and the command. They import `levit_batch`; never the reverse."""
 
-import json
 import os
-from pathlib import Path
 
-ENV_VARIABLE = "LEVIT_BATCH_ENV_FILE"
-ENV_FILE = "levit_batch_env.json"
+from pipelines import job_env
 
-# `levit-batch submit --env NAME` ships values in a file of the job's working directory, where Ray does not show them. Every
-# process of the job, the driver as well as the workers, imports this package before it opens anything.
-if os.environ.get(ENV_VARIABLE) and Path(os.environ[ENV_VARIABLE]).is_file():
-    os.environ.update(json.loads(Path(os.environ[ENV_VARIABLE]).read_text()))
+# Every process of a job that `levit-batch submit --env NAME` sent, the driver as well as the workers, imports this package
+# before it opens anything.
+if job_env.ENV_VARIABLE in os.environ:
+    job_env.take()

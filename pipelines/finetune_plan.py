@@ -50,7 +50,7 @@ def _chunks(source: Source, config: FinetuneConfig) -> tuple[tuple[Chunk, ...], 
     if workers > 1:
         known = sum(shard.rows or 0 for shard in shards)
         most = max(1, min(most, -(-known // (SHARES * workers))))
-    chunks = tuple(plan_chunks(shards, most, source.config.limit))
+    chunks = tuple(plan_chunks(shards, most, source.config.limit, source.count))
     rows = sum(_rows(source, chunk) for chunk in chunks)
     if not rows:
         raise SourceError(f"source.path: {source.config.path} holds no rows; there is nothing to train on")

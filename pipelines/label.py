@@ -8,6 +8,7 @@ import contextlib
 import gc
 import importlib
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,10 +20,9 @@ from levit_batch.job import versions
 from levit_batch.lock import locked
 from levit_batch.metrics import measure
 from levit_batch.output import UNMEASURED, Output
+from levit_batch.publish import check_gone, publish, reopen_errors, retire
 from levit_batch.quick_imports import quick_imports
-from levit_batch.redact import redact
 from levit_batch.resume import Progress
-from levit_batch.write import read_record
 from pipelines.cluster import check_paths, ray_session, uses_gpu
 from pipelines.drift import drift_of
 from pipelines.prepare import Prepared, prepare
@@ -46,6 +46,7 @@ def run_job(
     *,
     overwrite: bool = False,
     retry_errors: bool = False,
+    drop_vanished: bool = False,
     verbose: bool = False,
     display: Display | None = None,
     wait_for_lock: float = 0.0,
@@ -56,7 +57,7 @@ def run_job(
     """
     display = display or Display.silent()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(Output(config.output), wait_for_lock, display.say))
+        claim = stack.enter_context(locked(Output(config.output), wait_for_lock, display.say))
         started = datetime.now(UTC)
         if config.compute.address is not None:
             stack.enter_context(ray_session(config.compute, verbose))
@@ -65,26 +66,24 @@ def run_job(
         progress = prepared.progress()
         begin = bool(progress.pending) or overwrite
         start(stack, prepared, overwrite, begin, verbose)
+        claim.require()
         if overwrite:
             prepared.output.delete(prepared.output.own_files())
             progress = prepared.progress()
         prepared.output.require_writable()
+        gone = check_gone(progress, prepared.output, prepared.source, 1.0 if drop_vanished else config.output.max_gone_rate)
         prepared.output.delete(progress.garbage)
         if retry_errors:
-            move_error_chunks(progress, prepared.output)
+            reopen_errors(progress, prepared.output)
         write_job(prepared)
-        run = RunRecord(prepared, progress, started)
-        if progress.pending:
+        run = RunRecord(prepared, progress, started, gone)
+        if progress.pending or progress.replacements or (progress.vanished and (drop_vanished or prepared.source.cuts_shards)):
             prepared.output.write(UNMEASURED, b"")
-            if not begin and config.compute.address is None:
-                stack.enter_context(ray_session(config.compute, verbose))
+        if progress.pending and not begin and config.compute.address is None:
+            stack.enter_context(ray_session(config.compute, verbose))
         with display.run(progress), run.recorded():
             label(prepared, progress, run, display, redo=retry_errors)
-        if progress.pending:  # a replica that died may have left half a file
-            prepared.output.delete(prepared.output.leftovers())
-        publish(progress, prepared.output)
-        if prepared.source.cuts_shards and not run.failed:
-            retire(progress, prepared.output)
+            settle(prepared, progress, run, claim.require, drop_vanished)
         result = finish(prepared, progress, run)
     too_many = error_rate(result.metrics) > config.output.max_error_rate
     return replace(result, exit_code=3) if too_many else result
@@ -134,50 +133,31 @@ def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Displ
         time.sleep(1)
 
 
-def move_error_chunks(progress: Progress, output: Output) -> None:
-    """`--retry-errors`: done chunks whose files hold error rows become pending, as the files have them."""
-    with ThreadPoolExecutor(16) as pool:
-        records = list(pool.map(lambda file: read_record(output.place.join(file)), progress.files))
-    marked = list(zip(progress.done, progress.files, records, strict=True))
-    progress.done = [chunk for chunk, _, record in marked if not record["errors"]]
-    progress.files = [file for _, file, record in marked if not record["errors"]]
-    progress.pending += [
-        chunk if chunk.stop is None else replace(chunk, stop=record["stop"])
-        for chunk, _, record in marked
-        if record["errors"]
-    ]
+def settle(
+    prepared: Prepared, progress: Progress, run: RunRecord, require: Callable[[], None], drop_vanished: bool
+) -> None:
+    """What was labelled aside takes its place in the table, and what the source no longer has leaves it, or is kept."""
+    output, moved = prepared.output, prepared.source.cuts_shards
+    require()
+    if progress.pending:  # a replica that died may have left half a file
+        output.delete(output.leftovers())
+    failed = {chunk.shard for chunk in progress.pending if str(chunk) in run.failed}
+    complete = publish(progress, output, require, failed, together=moved)
+    if drop_vanished or (moved and complete and not failed):  # then their rows stand in other shards
+        retire(progress.vanished, output, require)
+        progress.vanished = []
 
 
 def error_rate(metrics: dict[str, Any]) -> float:
     return sum(metrics["errors"].values()) / metrics["rows"] if metrics["rows"] else 0.0
 
 
-def publish(progress: Progress, output: Output) -> None:
-    """Let each completely labelled new version of a shard take the place of the one that readers see."""
-    staged = output.written("_staging") if progress.replacements else {}
-    for shard, replacement in progress.replacements.items():
-        names = {file.name for file in staged.get(shard, ())}.union(replacement.keep)
-        if replacement.whole and len(names) == replacement.chunks:
-            output.stage(shard, replacement.keep)
-            output.publish(shard)
-
-
-def retire(progress: Progress, output: Output) -> None:
-    """Delete the rows of shards that were cut out of a listing and are now cut otherwise: other shards hold those rows."""
-    live = output.written("data") if progress.vanished else {}
-    for shard in progress.vanished:
-        output.delete(output.place.join("data", shard, file.name) for file in live[shard])
-    progress.vanished = []
-
-
 def write_job(prepared: Prepared) -> None:
     """`job.json`: what this job is. Written before the first chunk, so that no chunk is ever without it."""
-    checkpoint, config = prepared.checkpoint, prepared.config
+    checkpoint = prepared.checkpoint
     said = {
-        "fingerprint": prepared.job.fingerprint,
+        **prepared.job.stored,
         "created": (prepared.before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": redact(config.model_dump(mode="json")),
-        "values": prepared.job.values,
         "digest": checkpoint.digest,
         "form": checkpoint.form,
         "model_revision": checkpoint.revision,
@@ -204,7 +184,7 @@ def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
         )
     unmeasured = prepared.output.place.join(UNMEASURED)
     metrics = prepared.output.read_json("metrics.json")
-    if metrics and not (progress.pending or progress.replacements or unmeasured.exists()):
+    if metrics and not unmeasured.exists():
         return RunResult(0, run.write("nothing new"), metrics)
     metrics = measure(prepared.output)
     prepared.output.write_json("metrics.json", metrics)

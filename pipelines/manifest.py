@@ -16,6 +16,7 @@ from levit_batch.config import JobConfig
 from levit_batch.errors import ConfigError
 from levit_batch.load_config import VARIABLE
 from pipelines.cluster import NODE_GROUPS, local_paths
+from pipelines.ship import check_secrets
 
 MOUNT = "/etc/levit-batch"
 LOCK_WAIT = 300  # seconds; a claim of a pod that was killed expires after 120
@@ -198,6 +199,7 @@ def check(config: JobConfig, values: dict[str, Any], kube: Kubernetes) -> None:
             raise ConfigError(f"{key}: {path} is a local path, which the pods do not have; put it {where}")
     if mount and list(local_paths(config)) and not config.output.shared:
         raise ConfigError("output.shared: say true, since --claim mounts the same volume in every pod")
+    check_secrets(values)
     text = yaml.safe_dump(values, width=math.inf)
     missing = [match["name"] for match in VARIABLE.finditer(text) if match["default"] is None]
     if missing and not kube.secret:

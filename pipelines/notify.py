@@ -17,6 +17,7 @@ from levit_batch.redact import redact
 
 TRIES = 4
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
+SECRET_LENGTH = 8  # an argument of so many characters may be a secret: nothing prints it
 AGAIN = {408, 425, 429}  # and every 5xx: the server may take it later
 
 
@@ -62,5 +63,9 @@ def pipe(command: list[str], data: bytes, timeout: float) -> str | None:
         return f"it took longer than {timeout:g} s"
     except OSError as e:
         return str(e)
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    return None if done.returncode == 0 else f"exit code {done.returncode}" + (f": {redact(said[-1])}" if said else "")
+    if done.returncode == 0:
+        return None
+    said = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+    for argument in filter(lambda text: len(text) >= SECRET_LENGTH, command[1:]):  # curl repeats its address
+        said = said.replace(argument, "***")
+    return f"exit code {done.returncode}" + (f": {redact(said)}" if said else "")

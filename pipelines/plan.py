@@ -3,17 +3,30 @@
 from typing import Any
 
 from levit_batch.config import JobConfig
+from levit_batch.output import Output
+from levit_batch.publish import check_gone
 from levit_batch.redact import redact
 from levit_batch.resume import Progress
+from levit_batch.scan import shard_names
+from pipelines.cluster import uses_gpu
 from pipelines.prepare import Prepared, prepare
-from pipelines.run_record import named
+from pipelines.run_record import NAMES, named
 
 
 def describe(config: JobConfig) -> dict[str, Any]:
     """The plan as JSON values. Raises UserError for what would stop the run."""
-    prepared = prepare(config, gpu=config.compute.gpus_per_replica not in ("auto", 0))
+    asked = config.compute.address is None or config.compute.gpus_per_replica != "auto"
+    prepared = prepare(config, uses_gpu(config.compute) if asked else had_gpu(Output(config.output)))
     prepared.check_output()
-    return describe_progress(prepared, prepared.progress())
+    progress = prepared.progress()
+    check_gone(progress, prepared.output, prepared.source, config.output.max_gone_rate)
+    return describe_progress(prepared, progress) | {"device_assumed": not asked}
+
+
+def had_gpu(output: Output) -> bool:
+    """Whether the rows in `output` may come from GPUs. A plan joins no cluster: it takes the cluster for what it was before."""
+    said = output.read_json("job.json") or {}
+    return said.get("values", {}).get("model.backend") == "torch"
 
 
 def describe_progress(prepared: Prepared, progress: Progress) -> dict[str, Any]:
@@ -41,7 +54,7 @@ def describe_progress(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             "pending": {"chunks": len(progress.pending), "rows": progress.rows - progress.done_rows},
             "new": named(progress.new),
             "changed": named(progress.changed),
-            "vanished": named(progress.vanished),
+            "vanished": {"count": len(progress.vanished), "names": shard_names(prepared.output, progress.vanished[:NAMES])},
             "columns": [f"{field.name}: {field.type}" for field in prepared.columns],
         }
     )
@@ -54,9 +67,10 @@ def plan_text(said: dict[str, Any]) -> str:
         "" if said["rows_known"] else " (at least: some shards are counted when read)",
     )
     path = said["source"]["path"]
+    assumed = " (assumed: the cluster is not asked)" if said["device_assumed"] else ""
     lines = [
         ("source", f"{said['source']['type']}  {path if isinstance(path, str) else ', '.join(path)}" + _at(said["source"])),
-        ("checkpoint", f"{checkpoint['name']}{_at(checkpoint)}  {checkpoint['classes']} classes, {checkpoint['dtype']}, "
+        ("checkpoint", f"{checkpoint['name']}{_at(checkpoint)}  {checkpoint['classes']} classes, {checkpoint['dtype']}{assumed}, "
                        f"heads: {checkpoint['heads']}, embedding: {checkpoint['embedding']}"),
         ("output", f"{said['output']['path']}  ({said['output']['format']})"),
         ("plan", f"{said['shards']:,} shards, {said['rows']:,} rows{about}, {said['chunks']:,} chunks"),

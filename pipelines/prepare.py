@@ -13,7 +13,7 @@ from levit_batch.plan import Chunk, Shard, plan_chunks
 from levit_batch.resume import Progress, compare
 from levit_batch.schema import RowSpec, output_schema
 from levit_batch.sources import Source, open_source
-from levit_batch.sources.columns import find_type
+from levit_batch.sources.columns import find_type, kept_as_written
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,7 @@ class Prepared:
     source: Source
     output: Output
     shards: list[Shard]
+    chunks: list[Chunk]
     gpu: bool
     before: dict[str, Any] | None = field(default=None)  # job.json of earlier runs
 
@@ -86,14 +87,26 @@ class Prepared:
             embeddings=predict.embeddings,
             logits=predict.logits,
             per_head=predict.per_head,
-            kept=self.source.kept(),
+            kept=kept_as_written(self.source.kept(), self.config.output.format),
             target=self.targets.output_type if self.targets else None,
         )
 
     @cached_property
     def job(self) -> Job:
         checkpoint = self.checkpoint
-        return make_job(self.config, checkpoint.digest, checkpoint.processor, self.dtype, self.spec)
+        return make_job(
+            self.config, checkpoint.digest, checkpoint.processor, self.dtype, self.spec, self.targets, self.rounding_backend
+        )
+
+    @property
+    def rounding_backend(self) -> str | None:
+        """The backend, where its numbers are its own: below float32 each rounds in other places."""
+        if self.dtype == "float32":
+            return None
+        from levit_batch.backends import choose, make_target
+
+        model = self.config.model
+        return choose(model, make_target(model, self.gpu, self.dtype, self.config.compute.batch_size))
 
     @property
     def columns(self) -> "pa.Schema":
@@ -104,22 +117,18 @@ class Prepared:
         """Raises OutputError when the output belongs to another job."""
         self.before = check_same_job(self.job, self.output)
 
-    @property
-    def chunks(self) -> list[Chunk]:
-        return list(plan_chunks(self.shards, self.config.compute.chunk_rows, self.config.source.limit))
-
     def progress(self) -> Progress:
         """The plan held against what the output has now."""
-        shards = {shard.name for shard in self.shards}
-        return compare(self.chunks, self.output, self.config.source.limit, shards)
+        return compare(self.chunks, self.output, self.config.source.limit, self.shards, self.source.cuts_shards)
 
 
 def prepare(config: JobConfig, gpu: bool) -> Prepared:
     """List the source and look at the output; reads no image and changes nothing. Raises UserError."""
-    source = open_source(config.source)
-    output = Output(config.output)
-    shards = list(source.shards())
+    source, output, shards = open_source(config.source), Output(config.output), []
+    source.leave_out = output.place.url
+    listed = (shards.append(shard) or shard for shard in source.shards())  # with a limit no further than it reaches
+    chunks = list(plan_chunks(listed, config.compute.chunk_rows, config.source.limit, source.count))
     if not shards:
         raise SourceError(f"source.path: {config.source.path} holds no shards")
     source.kept()
-    return Prepared(config, source, output, shards, gpu)
+    return Prepared(config, source, output, shards, chunks, gpu)

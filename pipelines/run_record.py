@@ -14,6 +14,7 @@ from levit_batch.output import Output
 from levit_batch.plan import Chunk
 from levit_batch.redact import redact
 from levit_batch.resume import Progress
+from levit_batch.scan import shard_names
 from levit_batch.stats import add_stats
 from pipelines.prepare import Prepared
 from pipelines.sizing import Size
@@ -26,8 +27,8 @@ NAMES = 20  # shard names that a record spells out
 class RunRecord:
     """Sums over the chunks of a run; memory does not grow with their number."""
 
-    def __init__(self, prepared: Prepared, progress: Progress, started: datetime | None = None):
-        self.prepared, self.progress = prepared, progress
+    def __init__(self, prepared: Prepared, progress: Progress, started: datetime | None = None, gone: int = 0):
+        self.prepared, self.progress, self.gone = prepared, progress, gone
         self.started = started or datetime.now(UTC)
         self.name = self.started.strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z"
         self.failed: dict[str, str] = {}
@@ -40,6 +41,7 @@ class RunRecord:
         self._stats: list[dict[str, Any]] = []
         self.first_chunk: float | None = None
         self.size: Size | None = None
+        self.vanished = shard_names(prepared.output, progress.vanished[:NAMES])
 
     def add(self, record: dict[str, Any]) -> None:
         if "failed" in record:
@@ -118,8 +120,9 @@ class RunRecord:
             "shards": {
                 "new": named(progress.new),
                 "changed": named(progress.changed),
-                "vanished": named(progress.vanished),
+                "vanished": {"count": len(progress.vanished), "names": self.vanished[: len(progress.vanished)]},
             },
+            "rows_gone": self.gone,
             "failed": [{"chunk": chunk, "reason": reason} for chunk, reason in list(self.failed.items())[:NAMES]],
             "stats": self.stats(),
             "drift": None,

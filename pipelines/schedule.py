@@ -18,6 +18,7 @@ from levit_batch.load_config import VARIABLE
 from pipelines.cluster import local_paths
 from pipelines.cron import Cron
 from pipelines.nightly import LOCKED
+from pipelines.ship import check_secrets
 
 LOCK_WAIT = 300  # seconds: longer than a dead holder's claim lives
 STOP_SECONDS = 120  # from the signal until a run is killed: chunks under way are given up at once
@@ -173,6 +174,7 @@ def hf_command(
         raise ConfigError(
             f"{key}: {path} is a local path, which Hugging Face's machines do not have; use hf:// or s3://"
         )
+    check_secrets(values)
     text = json.dumps(values, ensure_ascii=False)
     needed = [match["name"] for match in VARIABLE.finditer(text) if match["default"] is None]
     drift = " --fail-on-drift" if job.fail_on_drift else ""

@@ -1,4 +1,4 @@
-"""What a cluster needs to run a job: the package, the configuration, local files that only the driver reads, secrets."""
+"""What a cluster needs to run a job: the package, the configuration, local files that only the driver reads."""
 
 import importlib.metadata
 import json
@@ -15,8 +15,8 @@ import yaml
 from levit_batch.config import JobConfig
 from levit_batch.errors import ConfigError
 from levit_batch.load_config import VARIABLE, apply_override
+from levit_batch.redact import stored_address
 from levit_batch.storage import scheme
-from pipelines import ENV_FILE, ENV_VARIABLE
 from pipelines.cluster import local_paths, package_folders
 
 CONFIG_NAME = "job.yaml"
@@ -30,12 +30,13 @@ def ship(
     """Fill the empty `folder` with what the cluster needs for a job, and return Ray's `runtime_env` for it.
 
     config: the job, validated; values: the same as YAML has it, with `${NAME}` unexpanded, so that no secret is written.
-    env: names of environment variables whose values travel, in a file that Ray neither shows nor logs.
+    env: names of environment variables that the job will have; their values do not travel this way (job_env.py).
     pip: None, or requirements to install there besides the package's own. installed: the nodes have the package.
     Raises ConfigError for what the cluster would not find.
     """
     for override in ["compute.address=auto", *whole_paths(config), *copy_files(config, folder)]:
         apply_override(values, override, JobConfig)
+    check_secrets(values)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=math.inf)
     check_variables(text, env)
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
@@ -44,10 +45,23 @@ def ship(
         runtime_env["py_modules"] = package_folders()
     if pip is not None:
         runtime_env["pip"] = [*dependencies(), *pip]
-    if env:
-        (folder / ENV_FILE).write_text(json.dumps({name: environment(name) for name in env}))
-        runtime_env["env_vars"] = {ENV_VARIABLE: ENV_FILE}
     return runtime_env
+
+
+def check_secrets(values: dict[str, Any]) -> None:
+    """Raises ConfigError for a secret in the configuration, as YAML has it, that would lie readable where the job goes."""
+    for name, section in values.items():
+        for key, value in section.items() if isinstance(section, dict) else ():
+            for text in filter(lambda one: isinstance(one, str) and "${" not in one, _listed(value)):
+                if f"{name}.{key}" == "notify.webhook" or stored_address(text) != text:
+                    raise ConfigError(
+                        f"{name}.{key}: it holds a secret, which would travel readable; write it as ${{NAME}}, and say "
+                        "--env NAME (submit) or --secret NAME (manifest, schedule)"
+                    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def check_variables(text: str, env: list[str]) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 from levit_batch.config import JobConfig
 from levit_batch.errors import ConfigError, JobError
 from levit_batch.redact import redact
-from pipelines.ship import CONFIG_NAME, ship
+from pipelines.job_env import hand_over
+from pipelines.ship import CONFIG_NAME, environment, ship
 
 RUNNING = ("PENDING", "RUNNING")
 OLDEST_RAY = (2, 50)
@@ -108,7 +109,10 @@ def submit(
     job_id = jobs.free_id(name)
     with tempfile.TemporaryDirectory(prefix="levit-batch-") as folder:
         runtime_env = ship(config, values, Path(folder), env or [], pip, installed)
+        variables = {variable: environment(variable) for variable in env or []}
         try:
+            if variables:
+                runtime_env["env_vars"] = hand_over(jobs.client, variables)
             return jobs.client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "pipelines.cli", command[0], CONFIG_NAME, *command[1:]]),
                 submission_id=job_id,

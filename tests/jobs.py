@@ -62,7 +62,7 @@ class Job:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def chunks(self) -> list[Path]:
-        return sorted((self.output / "data").rglob("*.parquet/*.parquet"))
+        return sorted((self.output / "data").rglob("*.parquet"))
 
     def wait_for_chunks(self, count: int, process: subprocess.Popen[str]) -> None:
         """Until `count` chunks are written by the running command."""

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from levit_batch.config import JobConfig
-from levit_batch.output import Output
+from levit_batch.output import Output, folder_of
 from levit_batch.plan import Chunk
-from levit_batch.schema import RowSpec, output_schema
+from levit_batch.schema import SCHEMA_VERSION, RowSpec, output_schema
 from levit_batch.sources import open_source
 from levit_batch.stats import add_stats, chunk_stats
 from levit_batch.write import write_chunk
@@ -33,6 +33,10 @@ class Made:
     @property
     def path(self) -> Path:
         return Path(self.output.place.path)
+
+    def folder(self, shard: str) -> Path:
+        """Where a shard's files are."""
+        return self.path / "data" / folder_of(shard)
 
     @property
     def job(self) -> dict:
@@ -192,7 +196,7 @@ def _write_records(output: Output, config: JobConfig, spec: RowSpec, tables: lis
             "digest": "d" * 64, "class_names": list(spec.class_names),
             "processor": {"size": {"shortest_edge": 224}, "do_center_crop": True, "image_mean": [0.485, 0.456, 0.406]},
             "dataset_revision": None, "model_revision": "0123456789abcdef", "dtype": "float32", "form": "huggingface",
-            "schema_version": 1, "versions": {"levit-batch": "0.1.0", "torch": "2.13.0"},
+            "schema_version": SCHEMA_VERSION, "versions": {"levit-batch": "0.1.0", "torch": "2.13.0"},
             "created": "2026-11-01T02:00:00+00:00",
             "source_columns": {"image": "struct", "note": "string", "target": "int64"},
         },

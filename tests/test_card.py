@@ -4,8 +4,10 @@ import datasets
 import pytest
 from huggingface_hub import DatasetCard
 
-from levit_batch.card import BEGIN, write_card
+from levit_batch.card import BEGIN, render_card, write_card
 from levit_batch.metrics import measure
+from levit_batch.report import render
+from levit_batch.scan import runs_of
 from tests.outputs import CLASSES, make_output
 
 
@@ -43,6 +45,19 @@ def test_the_card_says_what_the_table_is(tmp_path):
         assert f"| `{name}` |" in card.text, name
     assert "`float16[8]`" in card.text and "`facebook/levit-128S`" in card.text
     assert f"{metrics['top1'] * 100:.1f}%" in card.text and str(tmp_path) not in card.text
+
+
+def test_card_and_page_name_no_private_folder_and_nobody_to_tell(tmp_path):
+    made = make_output(tmp_path)
+    job, private = made.job, str(tmp_path)
+    job["config"]["model"]["checkpoint"] = f"{private}/my model/levit"
+    job["config"]["source"]["root"] = f"file://{private}/root"
+    job["config"]["notify"]["command"] = ["curl", "-H", "X-Api-Key: T0K3N", "https://hooks.example/T0K3N"]
+    metrics, failed = measure(made.output), [{"chunk": "x", "reason": f"OSError: {private}/source/x.parquet is gone"}]
+    run = runs_of(made.output)[-1] | {"failed": failed}
+    card, page = render_card(made.output, job, metrics), render(str(made.output), job, [run], metrics, [])
+    assert all(word not in text for word in (private, "T0K3N") for text in (card, page))
+    assert "`…/source/*.parquet`" in card and "`…/levit`" in card and "…/source/*.parquet" in page
 
 
 def test_what_the_user_adds_stays(tmp_path):

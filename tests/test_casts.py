@@ -3,7 +3,7 @@ import itertools
 import pyarrow as pa
 import pytest
 
-from levit_batch.sources.casts import fits, plain
+from levit_batch.sources.casts import cast, fits, has_list_views, plain, without_lengths
 
 I8, I32, I64, U8, U32, U64 = pa.int8(), pa.int32(), pa.int64(), pa.uint8(), pa.uint32(), pa.uint64()
 F16, F32, F64 = pa.float16(), pa.float32(), pa.float64()
@@ -40,3 +40,31 @@ def test_views_become_what_they_view():
     nested = pa.struct([("a", pa.list_(pa.string_view())), ("b", pa.binary_view())])
     assert plain(nested) == pa.struct([("a", pa.list_(pa.large_string())), ("b", pa.large_binary())])
     assert plain(I64) == I64
+    categories = pa.dictionary(pa.uint32(), pa.string_view(), True)
+    assert plain(categories) == pa.dictionary(pa.uint32(), pa.large_string(), True)
+    assert plain(pa.map_(pa.string_view(), I8)) == pa.map_(pa.large_string(), I8)
+    assert plain(pa.decimal32(5, 2)) == pa.decimal128(5, 2) and plain(pa.decimal256(50, 2)) == pa.decimal256(50, 2)
+
+
+def test_runs_are_written_out():
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3, 5], pa.int32()), pa.array([1, None, 7], I8))
+    assert plain(runs.type) == I8
+    for column in (runs, pa.chunked_array([runs])):
+        assert cast(column.slice(1, 3), I64).to_pylist() == [1, None, 7]
+
+
+def test_list_views_are_found_at_any_depth():
+    views = pa.list_view(I8)
+    for kind in (views, pa.large_list_view(I8), pa.map_(I8, pa.list_(views)), pa.struct([("a", I8), ("b", views)])):
+        assert has_list_views(kind)
+    assert not has_list_views(pa.map_(pa.string_view(), pa.list_(I8, 2)))
+
+
+def test_lengths_go_and_nulls_stay():
+    fixed = pa.list_(I8, 2)
+    kind = pa.struct([("a", fixed), ("b", pa.map_(pa.string(), pa.large_list(fixed)))])
+    rows = pa.array([{"a": None, "b": [("x", [None, [1, None]])]}, None, {"a": [3, 4], "b": None}], kind)
+    wanted = pa.struct([("a", pa.list_(I8)), ("b", pa.map_(pa.string(), pa.large_list(pa.list_(I8))))])
+    assert without_lengths(kind) == wanted and without_lengths(pa.list_(fixed, 3)) == pa.list_(pa.list_(I8))
+    for part in (rows, rows.slice(1)):
+        assert cast(part, wanted).to_pylist() == part.to_pylist()

@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import cli
+from levit_batch.load_config import load_config
+from pipelines import cli, cluster
+from pipelines.label import write_job
+from pipelines.prepare import prepare
 from tests.hub_server import HubServer
 from tests.jobs import DIGITS, ROOT, Job
 
@@ -47,6 +50,21 @@ def test_plan_changes_nothing(capsys, job):
     assert json.loads(out)["pending"] == {"chunks": 2, "rows": 100}
 
 
+@pytest.mark.parametrize("address", ["null", "auto"])
+def test_plan_knows_the_device_that_run_finds(capsys, monkeypatch, tmp_path, address):
+    """A GPU that a system file and torch tell of; the output as `run` begins it there."""
+    monkeypatch.setattr(cluster, "GPU_DEVICES", ("null",))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    settings = [f"output.path={tmp_path}", "source.path=configs/demo/label/*.parquet"]
+    config = load_config("configs/demo.yaml", settings)
+    prepared = prepare(config, cluster.uses_gpu(config.compute))
+    write_job(prepared)
+    assert prepared.output.read_json("job.json")["dtype"] == "float16"
+    more = [part for setting in [*settings, f"compute.address={address}"] for part in ("--set", setting)]
+    code, out, err = run(capsys, "plan", "configs/demo.yaml", *more)
+    assert (code, err) == (0, "") and "float16" in out and ("assumed" in out) == (address == "auto")
+
+
 def test_schema_is_json(capsys):
     code, out, _ = run(capsys, "schema")
     assert code == 0 and json.loads(out)["properties"]["source"]
@@ -61,6 +79,7 @@ def test_schema_is_json(capsys):
         ("source.image_column=imag", "source.image_column: there is no column imag; did you mean image?"),
         ("source.target_column=lable", "did you mean label?"),
         ("source.keep_columns=[indexx]", "source.keep_columns: there is no column indexx; did you mean index?"),
+        ("source.keep_columns=[label, source_Label]", "label and source_Label would both be called source_Label"),
         ("source.image_column=label", "source.image_column"),
         ("model.checkpoint=/nothing/here", "/nothing/here"),
         ("predict.top_k=11", "predict.top_k: 11 is more than the checkpoint's 10 classes"),

@@ -80,7 +80,7 @@ def joined_names(one, other) -> pd.DataFrame:
 @pytest.mark.parametrize("missing", [(0,), (2,), (1, 3), (0, 1, 2, 3, 4, 5)])
 def test_rows_that_only_one_output_has(tmp_path, missing):
     one, other = make_output(tmp_path, name="a"), make_output(tmp_path, name="b", chunk_rows=7, seed=3)
-    files = sorted((other.path / "data/part-01.parquet").iterdir())
+    files = sorted(other.folder("part-01.parquet").iterdir())
     gone = 0
     for i in missing:
         gone += 7 if i < 5 else 5

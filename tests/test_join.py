@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from levit_batch.errors import ConfigError
+from levit_batch.errors import ConfigError, SourceError
 from levit_batch.join import join
 from levit_batch.sources import open_source
 from levit_batch.write import whole_lists
@@ -56,7 +56,7 @@ def test_some_columns_with_class_names_of_both_sides(tmp_path):
 
 def test_rows_of_changed_and_missing_chunks(tmp_path):
     made = make_output(tmp_path)
-    files = sorted((made.path / "data/part-02.parquet").iterdir())
+    files = sorted(made.folder("part-02.parquet").iterdir())
     files[1].unlink()
     (tmp_path / "source/part-00.parquet").unlink()
     out = tmp_path / "joined.parquet"
@@ -73,6 +73,32 @@ def test_a_source_column_with_a_dot_in_its_name(tmp_path):
     made = make_output(tmp_path, name="again")
     join(made.output, open_source(made.config.source), str(tmp_path / "x"), ["a.b", "note"])
     assert pq.read_table(tmp_path / "x")["a.b"].to_pylist() == [*range(40)] * 3
+
+
+def test_names_that_both_sides_have_in_whatever_case(tmp_path):
+    make_output(tmp_path)
+    for file in (tmp_path / "source").iterdir():
+        rows = pq.read_table(file)
+        for name in ("Label", "levit_label"):
+            rows = rows.append_column(name, pa.array(range(40)))
+        pq.write_table(rows, file)
+    made = make_output(tmp_path, name="again")
+    out = tmp_path / "joined.parquet"
+    join(made.output, open_source(made.config.source), str(out))
+    found = duckdb.sql(f"select label, levit_label, levit_levit_label from '{out}'")
+    assert [row[:2] for row in found.fetchall()] == [(i, i) for i in range(40)] * 3
+    assert pq.read_table(out)["levit_levit_label"].to_pylist() == made.table["label"].to_pylist()
+
+
+def test_a_source_with_two_columns_of_one_name(tmp_path):
+    made = make_output(tmp_path, shards=1)
+    file, out = tmp_path / "source/part-00.parquet", tmp_path / "joined.parquet"
+    rows = pq.read_table(file)
+    pq.write_table(rows.append_column("twice", rows["note"]).append_column("twice", rows["note"]), file)
+    with pytest.raises(ConfigError, match="--columns: the source has several columns called twice"):
+        join(made.output, open_source(made.config.source), str(out))
+    with pytest.raises(SourceError, match="no shard of the output is in the source as it was labelled"):
+        join(made.output, open_source(made.config.source), str(out), ["note"])
 
 
 def test_the_command(made, tmp_path, capsys, monkeypatch):
@@ -107,6 +133,6 @@ def test_duckdb_two_lines(tmp_path):
 
 def test_pyarrow_two_lines(tmp_path):
     made = make_output(tmp_path)
-    rows = pq.read_table(made.path / "data/part-01.parquet").sort_by("row")
+    rows = pq.read_table(made.path / "data", filters=[("shard", "==", "part-01.parquet")]).sort_by("row")
     table = pq.read_table(tmp_path / "source/part-01.parquet").append_column("label_name", rows["label_name"])
     assert table["label_name"].to_pylist() == made.table["label_name"].to_pylist()[40:80] and table.num_rows == 40

@@ -16,6 +16,8 @@ from levit_batch.errors import OutputError
 from levit_batch.lock import Claim, LockedError, locked
 from levit_batch.output import Output
 from levit_batch.process import machine, started
+from levit_batch.storage import Place
+from tests.jobs import wait_for
 
 HOLD = """
 import sys, time
@@ -224,3 +226,30 @@ def test_started_tells_processes_apart():
     assert started(process.pid) not in (None, started(os.getpid()))
     process.communicate(b"\n")
     assert started(process.pid) is None
+
+
+def test_a_beat_that_fails_is_tried_again(tmp_path, monkeypatch):
+    """As on a disk that is full for a while: the claim stays alive, and so does the thread that keeps it so."""
+    said, write, refused = [], Place.write_bytes, threading.Event()
+
+    def refusing(at, data, *args, **options):
+        if threading.current_thread().name == "lock" and len(said) < 3:
+            said.append(at)
+            refused.set()
+            raise OSError(28, "No space left on device")
+        return write(at, data, *args, **options)
+
+    monkeypatch.setattr(Place, "write_bytes", refusing)
+    with locked(output(str(tmp_path / "out")), beat=0.05, dead_after=60) as claim:
+        first = claim.at.info().mtime_ns
+        assert refused.wait(30)
+        wait_for(lambda: claim.at.info().mtime_ns != first, 30)
+        assert len(said) == 3 and any(thread.name == "lock" for thread in threading.enumerate())
+
+
+def test_a_run_whose_claim_is_gone_is_told_before_it_changes_anything(path):
+    with locked(output(path)) as claim:
+        claim.require()
+        claim.at.delete()
+        with pytest.raises(LockedError, match="another run took this one for dead"):
+            claim.require()

@@ -153,6 +153,8 @@ def test_driver_in_the_head_knows_what_the_autoscaler_can_start(capsys, monkeypa
         (["--set=output.path=/mnt/y/out", "--claim=c:/mnt/x"], "put it below /mnt/x"),
         (["--claim=c"], "write it as NAME:/FOLDER"),
         (["--set=source.root=s3://${LB_TEST_BUCKET}/x"], "add --secret NAME"),
+        (["--set=notify.webhook=https://hooks/x"], "notify.webhook: it holds a secret"),
+        (["--set=source.path=s3://key:word@b/x"], "source.path: it holds a secret"),
         (["--workers", "3", "1"], "the fewest first"),
         (["--kind=raycronjob"], "--cron: a raycronjob needs one"),
         (["--kind=raycronjob", "--cron", "0 25 * * *"], "25 is not a hour"),

@@ -109,7 +109,7 @@ def test_server_that_does_not_answer_in_time_or_at_all():
 
 def test_secrets_are_taken_out_of_what_is_sent():
     with Hook() as hook:
-        send(payload={"output": "s3://user:pass@host/out", "text": "hf_abcdefghijkl"}, webhook=hook.url)
+        send(payload={"output": "s3://user:pass@host/out", "text": "hf_" + "a1B2" * 9}, webhook=hook.url)
         assert hook.got[0][2] == {"output": "s3://***@host/out", "text": "hf_***", "events": ["failure"]}
 
 
@@ -124,5 +124,8 @@ def test_command_that_fails_hangs_or_is_not_there_is_one_line():
     assert said.endswith("failed: exit code 1: no mail today")
     (said,) = send(command=[sys.executable, "-c", "import time; time.sleep(60)"], timeout=0.2)
     assert "longer than 0.2 s" in said
+    loud = [sys.executable, "-c", "import sys; sys.exit('cannot reach ' + sys.argv[1])", f"https://hooks/{SECRET}/x"]
+    (said,) = send(command=loud)
+    assert said.endswith("cannot reach ***") and SECRET not in said
     (said,) = send(command=["no-such-program-here"])
     assert "no-such-program-here" in said

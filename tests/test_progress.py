@@ -22,7 +22,7 @@ def record(rows, **errors):
 
 def test_what_was_done_before_counts_and_it_ends_at_a_hundred():
     shown, file = display(terminal=False)
-    plan = Progress(chunks=3, rows=300, done=[chunk(0, 100)], pending=[chunk(100, 200), chunk(200, 300)])
+    plan = Progress(chunks=3, rows=300, done_rows=100, done=[chunk(0, 100)], pending=[chunk(100, 200), chunk(200, 300)])
     with shown.run(plan):
         assert file.getvalue().startswith(" 33%  100 of 300 rows")
         shown.add(record(100, decode=2))
@@ -57,7 +57,7 @@ def test_chunks_are_counted_where_rows_are_unknown():
 
 def test_nothing_pending_shows_nothing():
     shown, file = display(terminal=False)
-    with shown.run(Progress(chunks=1, rows=5, done=[chunk(0, 5)])):
+    with shown.run(Progress(chunks=1, rows=5, done_rows=5, done=[chunk(0, 5)])):
         pass
     assert file.getvalue() == ""
 

@@ -50,7 +50,7 @@ def test_a_second_push_replaces_what_changed_and_only_that(hub, made, capsys):
     assert main(["push", str(made.path), "tester/labels"]) == 0
     theirs = hub.folder / "datasets/tester/labels"
     (theirs / "data/mine.parquet").write_bytes(b"someone else's")
-    old = min((made.path / "data/part-01.parquet").iterdir())
+    old = min(made.folder("part-01.parquet").iterdir())
     old.rename(old.with_name(old.name.replace(old.name.split(".")[1], "0badc0de")))
     assert main(["push", str(made.path), "tester/labels"]) == 0
     expected = local(made) | {"README.md", "metrics.json", "report.html", "job.json", "data/mine.parquet"}

@@ -3,7 +3,7 @@ import pyarrow as pa
 
 from levit_batch.predict import Answers
 from levit_batch.rows import output_table
-from levit_batch.schema import TARGET, RowSpec
+from levit_batch.schema import KEPT, TARGET, RowSpec
 
 SPEC = RowSpec(
     class_names=("cat", "dog", "fox"),
@@ -16,7 +16,11 @@ SPEC = RowSpec(
     target=pa.int32(),
 )
 READ = pa.table(
-    {"name": ["a", "b", "c", "d"], "label": pa.array([7, 8, 9, 10], pa.int16()), TARGET: pa.array([0, 1, 2, None])}
+    {
+        KEPT.format(0): ["a", "b", "c", "d"],
+        KEPT.format(1): pa.array([7, 8, 9, 10], pa.int16()),
+        TARGET: pa.array([0, 1, 2, None]),
+    }
 )
 
 

@@ -138,11 +138,20 @@ def test_hf_command_takes_the_configuration_along_and_secrets_by_name(capsys, mo
         )
 
 
+HOOK = [
+    "--set=source.path=s3://b/x",
+    "--set=output.path=s3://b/o",
+    "--set=model.checkpoint=facebook/levit-128S",
+    "--set=notify.webhook=https://hooks/x",
+]
+
+
 def test_mistakes_are_one_line(capsys):
     for arguments, said in [
         (["--target=kuberay", "--image=x", "--install"], "pipe it to kubectl"),
         (["--target=hf-jobs"], "--image"),
         (["--target=hf-jobs", "--image=x"], "is a local path"),
+        (["--target=hf-jobs", "--image=x", *HOOK], "notify.webhook: it holds a secret"),
         (["--target=kuberay"], "--image"),
     ]:
         assert main(["schedule", "configs/nightly.yaml", *CRON, *arguments]) == 2

@@ -6,7 +6,8 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from levit_batch.schema import RowSpec, features, kept_name, output_schema
+from levit_batch.schema import RESERVED, RowSpec, features, kept_name, output_schema
+from levit_batch.sources.columns import kept_as_written
 
 
 def spec(**changes) -> RowSpec:
@@ -75,4 +76,23 @@ def test_kept_columns_keep_what_their_source_says_of_them():
 def test_a_kept_column_named_as_one_of_ours_is_renamed():
     schema = output_schema(spec(kept=pa.schema([("label", pa.string())])))
     assert kept_name("label") == "source_label" and schema.field("source_label").type == pa.string()
+    assert (kept_name("Label"), kept_name("row.x"), kept_name("source_row")) == ("source_Label", "row.x", "source_row")
     assert list(features(schema, spec())) == schema.names
+
+
+def test_every_name_of_ours_is_reserved():
+    assert set(output_schema(spec(logits=True, per_head=True, target=pa.int32())).names) == {*RESERVED}
+
+
+def test_lists_of_a_fixed_length_have_any_length_in_parquet():
+    numbers = {"feature": {"dtype": "float32", "_type": "Value"}, "length": 3, "_type": "List"}
+    names = {"feature": {"names": ["a", "b"], "_type": "ClassLabel"}, "length": 2, "_type": "List"}
+    said = {"v": names, "s": {"length": numbers}}
+    kinds = [("v", pa.list_(pa.int64(), 2)), ("s", pa.struct([("length", pa.list_(pa.float32(), 3))]))]
+    kept = pa.schema(kinds, metadata={"huggingface": json.dumps({"info": {"features": said}})})
+    assert kept_as_written(kept, "arrow") is kept
+    written = kept_as_written(kept, "parquet")
+    assert written.types == [pa.list_(pa.int64()), pa.struct([("length", pa.list_(pa.float32()))])]
+    found = datasets.Features.from_arrow_schema(output_schema(spec(kept=written)))
+    assert found["v"] == datasets.List(datasets.ClassLabel(names=["a", "b"]))
+    assert found["s"] == {"length": datasets.List(datasets.Value("float32"))}

@@ -1,12 +1,15 @@
 """evaluate, show and export as commands, on a finished output."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from levit_batch.errors import ConfigError, OutputError
 from levit_batch.metrics import measure
 from pipelines.cli import main
+from pipelines.evaluate import source_of
 from pipelines.show import cells, select
 from tests.outputs import CLASSES, make_output
 
@@ -40,7 +43,7 @@ def test_the_first_n_and_whether_there_are_more(made):
 
 def test_no_more_files_are_read_than_needed(tmp_path):
     made = make_output(tmp_path, chunk_rows=4)
-    last = max((made.path / "data/part-02.parquet").iterdir())
+    last = max(made.folder("part-02.parquet").iterdir())
     last.write_bytes(b"PAR1 damaged PAR1")
     assert select(made.output, n=5)[0].num_rows == 5
     with pytest.raises(OutputError, match="cannot be read .* delete it and run the job again"):
@@ -110,3 +113,68 @@ def test_evaluate_against_another_table(made, capsys):
 def test_export_prints_what_it_wrote(made, capsys, tmp_path):
     code, out, _ = run(capsys, "export", str(made.path), "--to", "numpy", "--out", str(tmp_path / "x"))
     assert (code, out) == (0, f"118 rows written to {tmp_path}/x; 2 left out\n")
+
+
+class Seen:
+    """A web server on this machine that remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.command)
+                self.send_error(404)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/x.parquet"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def with_source(folder, **values):
+    """An output whose job.json names another source."""
+    made = make_output(folder)
+    job = made.job
+    job["config"]["source"] |= values
+    made.output.write_json("job.json", job)
+    return made
+
+
+@pytest.mark.parametrize("key", ["path", "root"])
+def test_a_strangers_output_opens_nothing_elsewhere_unless_asked(tmp_path, capsys, key):
+    with Seen() as web:
+        made = with_source(tmp_path, **{key: web.url})
+        assert run(capsys, "evaluate", str(made.path))[0] == 0 and web.asked == []
+        assert "evaluate --pictures" in (made.path / "report.html").read_text()
+        assert run(capsys, "diff", str(made.path), str(made.path), "--html", str(tmp_path / "d.html"))[0] == 0
+        assert web.asked == []
+        run(capsys, "evaluate", str(made.path), "--pictures")
+        assert web.asked or key == "root"
+
+
+def test_urls_among_the_images_of_a_strangers_output_are_fetched_when_asked(tmp_path):
+    job = with_source(tmp_path, allow_urls=True, url_hosts=["127.0.0.1"]).job
+    assert [source_of(job, anywhere)[0].config.allow_urls for anywhere in (False, True)] == [False, True]
+
+
+@pytest.mark.parametrize("command", [("join",), ("export", "--to", "fiftyone")])
+@pytest.mark.parametrize("path", ["s3://***@bucket/x/*.parquet", ["https://h/x.parquet?***"]])
+def test_a_source_whose_secret_is_not_stored_is_not_opened(tmp_path, capsys, command, path):
+    made = with_source(tmp_path, path=path)
+    code, _, err = run(capsys, command[0], str(made.path), *command[1:], "--out", str(tmp_path / "x"))
+    assert code == 2 and err.count("\n") == 1 and "holds a secret, which job.json does not store" in err

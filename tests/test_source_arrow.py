@@ -1,5 +1,6 @@
 import json
 import pickle
+from decimal import Decimal
 
 import datasets
 import pyarrow as pa
@@ -46,6 +47,50 @@ def test_both_forms_of_ipc(tmp_path, form, compression):
     source = open_at(tmp_path, **ARROW)
     assert [shard.groups for shard in source.shards()] == [(9,) * 6 + (6,)]
     assert good(read_all(source, 4)) == expected(pictures())
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    numbers = pa.array(range(60))
+    rows = table(pictures()).append_column("n", numbers).append_column("n", numbers)
+    rows = rows.select([3, 4, 0, 1, 2])  # numbers first: their batches tell how many rows there are
+    write_ipc(tmp_path / "a.arrow", rows)
+    assert good(read_all(open_at(tmp_path, **ARROW))) == expected(pictures())
+    with pytest.raises(SourceError, match="source.keep_columns: several columns are called n,"):
+        list(open_at(tmp_path, type="arrow", keep_columns=["n"]).shards())
+
+
+RUNS = pa.RunEndEncodedArray.from_arrays(pa.array([2, 40, 60], pa.int32()), pa.array(["a", None, "b"]))
+REFUSED = [
+    pa.array([pa.MonthDayNano([1, 2, 3])]), pa.array([[pa.MonthDayNano([1, 2, 3])]]), pa.nulls(1, pa.struct([])),
+    pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])]), pa.nulls(1, pa.decimal128(10, -2)),
+    pa.ListArray.from_arrays([0, 60], RUNS), pa.DictionaryArray.from_arrays(pa.array([0]), pa.array([{"a": 1}])),
+    pa.array([{"a": [1]}], pa.struct([("a", pa.list_view(pa.int32()))])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", REFUSED, ids=lambda column: str(column.type))
+def test_a_type_that_is_not_written_is_refused_when_planned(tmp_path, column):
+    write_ipc(tmp_path / "a.arrow", pa.table({"image": pa.nulls(1, pa.binary()), "x": column}))
+    assert read_all(open_at(tmp_path, type="arrow")).num_rows == 1
+    with pytest.raises(SourceError, match="source.keep_columns: x is .*too few readers know it; leave it out"):
+        list(open_at(tmp_path, type="arrow", keep_columns=["x"]).shards())
+
+
+def test_types_of_other_engines_are_kept_as_what_every_reader_opens(tmp_path):
+    codes, names = pa.array([0, 1, None] * 20, pa.uint32()), pa.array(["x", "y"], pa.string_view())
+    prices = pa.array([Decimal("1.25"), None] * 30, pa.decimal32(5, 2))
+    rows = table(pictures()).append_column("runs", RUNS).append_column("prices", prices)
+    rows = rows.append_column("codes", pa.DictionaryArray.from_arrays(codes, names))  # as polars writes a Categorical
+    kept = ["runs", "prices", "codes"]
+    write_ipc(tmp_path / "a.arrow", rows)
+    source = open_at(tmp_path, type="arrow", keep_columns=kept)
+    read = read_all(source)
+    assert [read[name].to_pylist() for name in kept] == [rows[name].to_pylist() for name in kept]
+    assert read.schema.field("runs").type == pa.string() and read.schema.field("prices").type == pa.decimal128(5, 2)
+    assert read.schema.field("codes").type == pa.dictionary(pa.uint32(), pa.large_string())
+    write_ipc(tmp_path / "b.arrow", rows.set_column(3, "runs", pa.array(["c"] * 60, pa.large_string())))
+    both = read_all(open_at(tmp_path, type="arrow", keep_columns=kept))["runs"].to_pylist()
+    assert both == rows["runs"].to_pylist() + ["c"] * 60
 
 
 def test_single_files_globs_and_lists(tmp_path):

@@ -20,6 +20,7 @@ from tests.support.shards import (
     CLASSES,
     expected,
     good,
+    named,
     open_at,
     pictures,
     read_all,
@@ -78,7 +79,8 @@ def test_the_commit_stays_pinned(hub):
     chunks = list(plan_chunks(source.shards(), 20))
     shutil.rmtree(folder)
     write_parquet(folder, pictures()[:6], shards=1)
-    assert good(pa.concat_tables(rows for chunk in chunks for rows in sent(source).read(chunk))) == expected(pictures())
+    read = pa.concat_tables(rows for chunk in chunks for rows in sent(source).read(chunk))
+    assert good(named(read, source)) == expected(pictures())
     assert read_all(open_at("org/pics", **KEEP)).num_rows == 6
 
 
@@ -192,7 +194,7 @@ def test_gated_private_and_missing(hub, monkeypatch, caplog):
     with pytest.raises(OSError, match="gated|401"):
         list(source.read(chunks[0]))
     replica = pickle.loads(state)  # which brings the token along
-    assert good(pa.concat_tables(replica.read(chunks[0]))) == expected(pictures()[:6])
+    assert good(named(pa.concat_tables(replica.read(chunks[0])), source)) == expected(pictures()[:6])
     monkeypatch.delenv("HF_TOKEN")
     assert TOKEN not in caplog.text
     hub.hide("org/pics")

@@ -9,11 +9,12 @@ import pytest
 from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, plan_chunks
 from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
-from levit_batch.sources.runs import MEAN_ROWS, cut_runs, shard_name, starts_shard
+from levit_batch.sources.runs import MEAN_ROWS, cut_runs, starts_shard
 from tests.support.shards import (
     CLASSES,
     expected,
     good,
+    named,
     open_at,
     pictures,
     read_all,
@@ -28,12 +29,13 @@ def test_every_file_once_in_order_with_its_folder_as_label(tmp_path):
     folder = write_folder(tmp_path / "in", pictures())
     source = open_at(folder, target_column="label", keep_columns=["file_name", "image.path"], **FOLDER)
     shards = list(source.shards())
-    rows = good(read_all(pickle.loads(pickle.dumps(source))))
+    read = read_all(pickle.loads(pickle.dumps(source)))
+    rows = good(read)
     assert [shard.rows for shard in shards] == [60]
     assert [row[IMAGE_BYTES] for row in rows] == [p.data for p in pictures()]
     assert [row[TARGET] for row in rows] == [CLASSES[p.label] for p in pictures()]
     names = [f"{CLASSES[p.label]}/{p.name}" for p in pictures()]
-    assert [row["file_name"] for row in rows] == [row["image.path"] for row in rows] == names
+    assert read["file_name"].to_pylist() == [row["image.path"] for row in rows] == names
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -54,6 +56,24 @@ def test_metadata_in_several_folders_and_other_image_columns(tmp_path):
     assert rows[IMAGE_BYTES].to_pylist() == [p.data for p in pictures()[:2]]
     with pytest.raises(SourceError, match="no column file_name or image_file_name"):
         list(open_at(tmp_path / "in", **FOLDER).shards())
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_metadata_columns_that_are_there_twice_matter_where_they_are_needed(tmp_path, kind):
+    (tmp_path / "x.png").write_bytes(pictures()[0].data)
+    if kind == "csv":
+        (tmp_path / "metadata.csv").write_text("n,file_name,n,image,m\n1,x.png,2,photo,3\n")
+    else:
+        names = ["n", "file_name", "n", "image", "m"]
+        pq.write_table(pa.table([[1], ["x.png"], [2], ["photo"], [3]], names=names), tmp_path / "metadata.parquet")
+    rows = read_all(open_at(tmp_path, keep_columns=["m", "image.path"], **FOLDER))
+    assert rows["m"].to_pylist() == [3] and rows["image.path"].to_pylist() == ["x.png"]
+    with pytest.raises(SourceError, match="source.keep_columns: several columns are called n,"):
+        list(open_at(tmp_path, keep_columns=["n"], **FOLDER).shards())
+    (tmp_path / f"metadata.{kind}").unlink()
+    (tmp_path / "metadata.csv").write_text("file_name,file_name\nx.png,x.png\n")
+    with pytest.raises(SourceError, match="metadata.csv: several columns are called file_name"):
+        list(open_at(tmp_path, **FOLDER).shards())
 
 
 def test_names_in_metadata_never_leave_their_folder(tmp_path):
@@ -139,7 +159,7 @@ def test_what_is_no_file_or_goes_away_never_blocks(tmp_path):
         chunks = list(plan_chunks(source.shards(), 100))
         (folder / "gone.png").unlink()
         os.mkfifo(folder / "gone.png")
-        rows = pa.concat_tables(table for chunk in chunks for table in source.read(chunk))
+        rows = named(pa.concat_tables(table for chunk in chunks for table in source.read(chunk)), source)
     errors = dict(zip(rows["file_name"].to_pylist(), rows[READ_ERROR].to_pylist(), strict=True))
     bad = {name: error.split(":")[0] for name, error in errors.items() if error}
     assert bad == {"gone.png": "missing", "loop.png": "missing", "s.png": "missing"} and len(errors) == 7
@@ -165,12 +185,6 @@ def test_a_new_first_file_keeps_every_name():
     before = [name for name, _, _ in cut_runs(names)]
     assert [name for name, _, _ in cut_runs([first, *names])] == before
     assert before[0] == "images"
-
-
-def test_shards_have_names_that_readers_do_not_skip():
-    for name in ("_DSC01.jpg", "a/_b/c.jpg", ".x/y.jpg", "split=train/c.jpg", "a//b.jpg"):
-        assert shard_name(name).startswith("images-") and shard_name(name) != shard_name(name + "g")
-    assert shard_name("a b/ü_1.jpg") == "a b/ü_1.jpg"
 
 
 def test_versions_follow_content(tmp_path):

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from levit_batch.errors import SourceError
+from levit_batch.errors import ConfigError, SourceError
 from levit_batch.plan import Chunk, plan_chunks
-from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
-from tests.support.shards import CLASSES, expected, good, open_at, pictures, read_all, table, write_parquet
+from levit_batch.schema import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
+from tests.support.shards import CLASSES, expected, good, named, open_at, pictures, read_all, table, write_parquet
 
 KEEP = {"target_column": "label", "keep_columns": ["caption"]}
 
@@ -29,7 +29,7 @@ def test_chunks_in_any_order_and_left_half_read(folder):
     source = open_at(folder, **KEEP)
     chunks = list(plan_chunks(source.shards(), 5))
     next(source.read(chunks[1]))
-    rows = {chunk: pa.concat_tables(source.read(chunk)) for chunk in reversed(chunks)}
+    rows = {chunk: named(pa.concat_tables(source.read(chunk)), source) for chunk in reversed(chunks)}
     assert good(pa.concat_tables(rows[chunk] for chunk in chunks)) == expected(pictures())
 
 
@@ -152,6 +152,51 @@ def test_struct_fields_are_kept_alone(folder):
     rows = read_all(open_at(folder, keep_columns=["image.path"]))
     assert rows["image.path"].to_pylist() == [p.name for p in pictures()]
     assert TARGET not in rows.schema.names
+
+
+def test_columns_called_as_those_of_this_package_are_kept_apart(tmp_path):
+    rows = table(pictures()[:5])
+    names = ["target", "__target", "__bytes", "__error", "__kept_0", "__kept_1", "image.path", "path"]
+    for i, name in enumerate(names):
+        rows = rows.append_column(name, pa.array(range(10 * i, 10 * i + 5)))
+    pq.write_table(rows, tmp_path / "x.parquet")
+    source = open_at(tmp_path, target_column="label", keep_columns=names)
+    read = pa.concat_tables(source.read(next(iter(plan_chunks(source.shards(), 10)))))
+    assert read[IMAGE_BYTES].to_pylist() == [p.data for p in pictures()[:5]] and read[READ_ERROR].null_count == 5
+    assert read[TARGET].to_pylist() == [p.label for p in pictures()[:5]]
+    for i in range(len(names)):
+        assert read[KEPT.format(i)].to_pylist() == list(range(10 * i, 10 * i + 5))
+
+
+def test_two_columns_of_one_name_matter_only_where_they_are_needed(tmp_path):
+    rows = table(pictures()[:5])
+    pq.write_table(rows, tmp_path / "a.parquet")
+    twice = rows.append_column("caption", rows["caption"]).append_column("label", rows["label"])
+    pq.write_table(twice, tmp_path / "b.parquet")
+    assert read_all(open_at(tmp_path)).num_rows == read_all(open_at(tmp_path / "b.parquet")).num_rows * 2 == 10
+    for options in ({"keep_columns": ["caption"]}, {"target_column": "label"}):
+        key, said = next(iter(options.items()))
+        name = said if isinstance(said, str) else said[0]
+        with pytest.raises(SourceError, match=f"b.parquet: source.{key}: several columns are called {name}"):
+            list(open_at(tmp_path, **options).shards())
+    pq.write_table(rows.append_column("image", rows["image"]), tmp_path / "b.parquet")
+    with pytest.raises(SourceError, match="b.parquet: source.image_column: several columns are called image"):
+        list(open_at(tmp_path / "b.parquet").shards())
+
+
+CLASHES = [
+    ["row", "source_row"], ["caption", "caption"], ["caption", "CAPTION"], ["label", "Source_Label"], ["Row", "row"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", CLASHES, ids=str)
+def test_kept_columns_that_would_have_one_name_are_refused_when_planned(tmp_path, names):
+    rows = table(pictures()[:5])
+    for name in {*names} - {*rows.schema.names}:
+        rows = rows.append_column(name, rows["label"])
+    pq.write_table(rows, tmp_path / "x.parquet")
+    with pytest.raises(ConfigError, match=f"source.keep_columns: {names[0]} and {names[1]} would both be called"):
+        list(open_at(tmp_path, keep_columns=names).shards())
 
 
 def test_several_places_with_files_of_one_name(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import levit_batch.retry
 from levit_batch.errors import SourceError
 from levit_batch.plan import plan_chunks
-from levit_batch.schema import READ_ERROR
+from levit_batch.schema import READ_ERROR, TARGET
 from levit_batch.storage import shown
 from tests.s3_server import S3Server
 from tests.support.shards import (
@@ -101,6 +101,18 @@ def test_parquet_on_s3(s3, tmp_path):
         assert good(read_all(pickle.loads(pickle.dumps(source)))) == expected(pictures())
 
 
+def test_several_places_on_s3_are_named_from_what_they_share(s3, tmp_path):
+    url = s3.put(write_parquet(tmp_path / "in", pictures(), shards=1), "tue/x")
+    s3.put(tmp_path / "in", "mon/x")
+    base = url.removesuffix("/tue/x")
+    names = [f"{day}/x/train-00000-of-00001.parquet" for day in ("mon", "tue")]
+    for path in (f"{base}/{{mon,tue}}/x/train-00000-of-00001.parquet", [f"{base}/mon", f"{base}/tue/*/*.parquet"]):
+        assert [shard.name for shard in open_at(path).shards()] == names
+    beside = str(write_parquet(tmp_path / "local", pictures(), shards=1))
+    found = [shard.name for shard in open_at([f"{base}/mon", beside]).shards()]
+    assert found == [f"file{beside}/train-00000-of-00001.parquet", f"s3/{base[5:]}/mon/x/train-00000-of-00001.parquet"]
+
+
 def test_the_same_object_uploaded_again_is_the_same_shard(s3, tmp_path):
     folder = write_parquet(tmp_path / "in", pictures())
     url = s3.put(folder, "again")
@@ -116,7 +128,7 @@ def test_the_same_object_uploaded_again_is_the_same_shard(s3, tmp_path):
 def test_image_folders_on_s3(s3, tmp_path):
     url = s3.put(write_folder(tmp_path / "in", pictures()), "folder")
     rows = good(read_all(open_at(url, type="imagefolder", target_column="label")))
-    assert [row["target"] for row in rows] == [CLASSES[p.label] for p in pictures()]
+    assert [row[TARGET] for row in rows] == [CLASSES[p.label] for p in pictures()]
     url = s3.put(write_metadata_folder(tmp_path / "meta", pictures()), "metadata")
     assert good(read_all(open_at(url, type="imagefolder", **KEEP))) == expected(pictures())
 

@@ -1,5 +1,6 @@
 """The same 500 images from every kind of source, labelled on one Ray: the same table each time. And from S3 to S3, killed."""
 
+import glob
 import json
 
 import datasets
@@ -8,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from levit_batch.config import JobConfig
+from levit_batch.errors import SourceError
+from levit_batch.output import folder_of
 from levit_batch.storage import place
 from tests.hub_server import HubServer
 from tests.jobs import ROOT, Job, kill_all, wait_for
@@ -90,7 +93,7 @@ def make_places(base, s3, hub):
     }
 
 
-def run(base, made, checkpoint, name, **source):
+def run(base, made, checkpoint, name, drop_vanished=False, **source):
     """Run the job; how it ended and its output folder."""
     from pipelines.label import run_job
 
@@ -102,7 +105,7 @@ def run(base, made, checkpoint, name, **source):
         "output": {"path": str(output)},
         "compute": {"address": made["ray"], "replicas": 2, "chunk_rows": 60},
     }
-    return run_job(JobConfig.model_validate(values)), output
+    return run_job(JobConfig.model_validate(values), drop_vanished=drop_vanished), output
 
 
 def label(base, made, checkpoint, name):
@@ -112,12 +115,13 @@ def label(base, made, checkpoint, name):
     source = open_at(**made[name])
     parts = []
     for shard in source.shards():
-        files = sorted((output / "data" / shard.name).glob("*.parquet"))
+        files = sorted((output / "data" / folder_of(shard.name)).glob("*.parquet"))
         parts += [pq.read_table(file, partitioning=None) for file in files]
     rows = pa.concat_tables(parts)
     captions = next((column for column in ("caption", "json.caption") if column in rows.schema.names), None)
     assert captions is None or rows[captions].to_pylist() == [p.caption for p in IMAGES]
-    kept = [column for column in rows.schema.names if column not in ("shard", "row", "caption", "json.caption")]
+    unlike = ("shard", "row", "caption", "json.caption", "file_name")
+    kept = [column for column in rows.schema.names if column not in unlike]
     return rows.select(kept).replace_schema_metadata()
 
 
@@ -169,11 +173,30 @@ def test_a_folder_whose_shards_are_cut_anew_holds_every_file_once(places, checkp
     (folder / "china" / "0007a.jpeg").write_bytes(IMAGES[0].data)
     result, _ = run(*places, checkpoint, "cut", **source)
     assert result.record["shards"]["vanished"]["count"] == 0 and 0 < result.record["rows"] < 120
-    rows = pa.concat_tables(
-        pq.read_table(path, partitioning=None) for path in (output / "data").rglob("*.parquet") if path.is_file()
-    )
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
-    assert sorted(rows["file_name"].to_pylist()) == files and result.metrics["rows"] == 120
+    assert names_in(output) == files and result.metrics["rows"] == 120 and result.record["rows_gone"] == 1
+
+
+def names_in(output):
+    """The files that the table has rows of, by a glob that finds folders, too."""
+    files = glob.glob(f"{output}/data/**/*.parquet", recursive=True)
+    return sorted(name for file in files for name in pq.read_table(file, partitioning=None)["file_name"].to_pylist())
+
+
+def test_files_that_are_missing_tonight_keep_their_rows(places, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("levit_batch.sources.runs.MEAN_ROWS", 25)
+    folder = write_folder(tmp_path / "in", IMAGES[:80])
+    source = {"type": "imagefolder", "path": str(folder)}
+    _, output = run(*places, checkpoint, "gone", **source)
+    before = names_in(output)
+    (folder / "flower").rename(tmp_path / "unmounted")
+    with pytest.raises(SourceError, match="40 of the output's 80 rows are of files that are not there any more .*flower/"):
+        run(*places, checkpoint, "gone", **source)
+    assert names_in(output) == before
+    result, _ = run(*places, checkpoint, "gone", drop_vanished=True, **source)
+    assert names_in(output) == [name for name in before if name.startswith("china/")]
+    assert result.metrics["rows"] == 40 and result.record["rows_gone"] == 40
+    assert '"rows": 40' in (output / "metrics.json").read_text()
 
 
 def test_from_s3_to_s3_through_kill_9(places, checkpoint, expected, tmp_path):

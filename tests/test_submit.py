@@ -1,5 +1,6 @@
 """Real submissions to a real head on this machine, by the command."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from ray._raylet import GcsClient
 
 from levit_batch.errors import ConfigError
 from levit_batch.load_config import load_config, read_yaml
 from pipelines.cli import main
+from pipelines.job_env import hand_over
 from pipelines.ship import ship
 from pipelines.submit import Jobs, wait
 from tests.ray_head import Head
@@ -66,7 +69,16 @@ def test_submission_labels_the_demo_follows_its_logs_and_returns_its_code(head, 
     details = Jobs(head.address).find("first")
     assert [Path(uri).suffix for uri in details.runtime_env["py_modules"]] == [".zip"] * 2  # the package went along
     assert SECRET not in str(details)
-    assert SECRET not in "".join(path.read_text(errors="ignore") for path in tmp_path.rglob("*.json"))
+    assert files_with(SECRET, Path(head.folder), tmp_path) == []
+
+
+def files_with(text: str, *folders: Path) -> list[Path]:
+    """Files that hold `text`, among everything that Ray and the job leave on the node."""
+    found = []
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        with contextlib.suppress(OSError):
+            found += [path] if text.encode() in path.read_bytes() else []
+    return found
 
 
 PROBE = """
@@ -90,10 +102,13 @@ def test_variables_reach_the_driver_and_the_workers(head, tmp_path, monkeypatch)
     runtime_env = ship(config, read_yaml("configs/demo.yaml"), tmp_path / "ship", ["LB_TEST_SECRET"], None, False)
     (tmp_path / "ship" / "probe.py").write_text(PROBE)
     jobs, said = Jobs(head.address), []
+    runtime_env["env_vars"] = hand_over(jobs.client, {"LB_TEST_SECRET": SECRET})
     job_id = jobs.client.submit_job(entrypoint="python probe.py", runtime_env=runtime_env)
     assert wait(jobs, job_id, said.append).status == "SUCCEEDED", said
     assert f"driver has {SECRET[::-1]} worker has {SECRET[::-1]}" in "".join(said)
-    assert SECRET not in str(jobs.client.get_job_info(job_id))
+    assert SECRET not in str(jobs.client.get_job_info(job_id)) and files_with(SECRET, Path(head.folder)) == []
+    (key,) = runtime_env["env_vars"].values()
+    assert GcsClient(address=head.gcs).internal_kv_get(key.encode(), None) is None  # the head forgets them with the job
 
 
 def test_exit_code_of_the_job_is_the_exit_code_of_the_command(head, tmp_path, capfd):
@@ -204,7 +219,13 @@ def test_variables_of_the_configuration_travel_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("LB_TEST_PART", SECRET)
     text = shipped(tmp_path, JOB, ["LB_TEST_PART"])
     assert "${LB_TEST_PART}" in text and SECRET not in text
-    assert json.loads((tmp_path / "ship" / "levit_batch_env.json").read_text()) == {"LB_TEST_PART": SECRET}
+    assert files_with(SECRET, tmp_path / "ship") == []
+
+
+@pytest.mark.parametrize("line", ["notify: {webhook: 'https://hooks/x'}", "notify: {command: [x, 'https://a:b@h/x']}"])
+def test_secret_in_the_configuration_is_refused_before_it_travels(tmp_path, line):
+    with pytest.raises(ConfigError, match=r"notify\.\w+: it holds a secret, .* --env NAME"):
+        shipped(tmp_path, JOB.replace("${LB_TEST_PART}", "x") + line, [])
 
 
 def test_variable_that_the_cluster_will_not_have_is_refused(tmp_path, monkeypatch):

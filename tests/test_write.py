@@ -13,7 +13,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from levit_batch.config import SourceConfig
 from levit_batch.errors import OutputError
+from levit_batch.plan import plan_chunks
+from levit_batch.rows import output_table
+from levit_batch.schema import RowSpec
+from levit_batch.sources import open_source
+from levit_batch.sources.columns import kept_as_written
 from levit_batch.storage import place
 from levit_batch.write import FINGERPRINT, read_record, serialise, whole_lists
 from tests.outputs import CLASSES, make_output
@@ -115,11 +121,69 @@ def test_a_foreign_file_has_no_record(tmp_path):
             read_record(place(str(tmp_path / name)))
 
 
+KEPT_ROWS = {
+    "target": [10, 11, None], "Label": [77, 77, 78], "source_row": ["a", None, "c"], "a.b": [1, 2, 3],
+    "vector": [[1, 2], None, [3, None]], "nested": [{"v": [1, 2]}, {"v": None}, None],
+}  # fmt: skip
+FIXED = {"vector": pa.list_(pa.float32(), 2), "nested": pa.struct([("v", pa.list_(pa.int8(), 2))])}
+
+
+def kept_file(folder: Path, format: str) -> Path:
+    """A chunk file of three error rows that kept `KEPT_ROWS` beside the truth, by every step from the source on."""
+    image = pa.array([{"bytes": b"x", "path": f"{i}.png"} for i in range(3)])
+    columns = {name: pa.array(values, FIXED.get(name)) for name, values in KEPT_ROWS.items()}
+    pq.write_table(pa.table({"image": image, "label": [0, 1, 1], **columns}), folder / "source.parquet")
+    keep = [*KEPT_ROWS, "image.path"]
+    source = open_source(SourceConfig(path=str(folder / "source.parquet"), target_column="label", keep_columns=keep))
+    (chunk,) = plan_chunks(source.shards(), 10)
+    spec = RowSpec(CLASSES, 4, 2, "float16", True, True, kept_as_written(source.kept(), format), pa.int32())
+    read = pa.concat_tables(source.read(chunk))
+    written = output_table("source.parquet", 0, read, ["decode: not an image"] * 3, None, spec)
+    (folder / f"out.{format}").write_bytes(serialise(written, format))
+    return folder / f"out.{format}"
+
+
+def check_kept(rows: dict[str, list]) -> None:
+    """rows: of any reader, by column."""
+    assert rows["target"] == [0, 1, 1] and rows["source_target"] == [10, 11, None]
+    assert rows["source_Label"] == [77, 77, 78]
+    assert rows["row"] == [0, 1, 2] and rows["source_row"] == ["a", None, "c"] and rows["a.b"] == [1, 2, 3]
+    assert rows["vector"] == KEPT_ROWS["vector"] and rows["nested"] == KEPT_ROWS["nested"]
+    assert rows["image.path"] == ["0.png", "1.png", "2.png"]
+    assert rows["embedding"] == [[None] * 4] * 3
+
+
+def test_kept_columns_are_what_they_were_to_every_reader_of_parquet(tmp_path):
+    file = kept_file(tmp_path, "parquet")
+    check_kept(pq.read_table(file).to_pydict())
+    check_kept(pl.read_parquet(file).to_dict(as_series=False))
+    found = duckdb.sql(f"select * from '{file}'")
+    check_kept(dict(zip(found.columns, map(list, zip(*found.fetchall(), strict=True)), strict=True)))
+    assert duckdb.sql(f"select label from '{file}'").fetchall() == [(None,)] * 3
+    frame = pd.read_parquet(file)
+    assert frame.target.tolist() == [0, 1, 1] and frame.source_Label.tolist() == [77, 77, 78]
+    assert frame.vector[1] is None and frame.vector[0].tolist() == [1, 2] and frame.nested[1] == {"v": None}
+    table = datasets.Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
+    assert table["vector"][1] is None and table.features["target"].names == list(CLASSES)
+    assert not any(pa.types.is_fixed_size_list(pq.read_schema(file).field(name).type) for name in FIXED)
+
+
+def test_kept_columns_are_what_they_were_in_arrow_files(tmp_path):
+    file = kept_file(tmp_path, "arrow")
+    rows = pa.ipc.open_stream(file.read_bytes()).read_all()
+    check_kept(rows.to_pydict())
+    check_kept(pl.read_ipc_stream(file).to_dict(as_series=False))
+    check_kept(datasets.Dataset.from_file(str(file)).to_dict())
+    assert {name: rows.schema.field(name).type for name in FIXED} == FIXED
+
+
 def test_whole_lists_of_slices_and_of_lists_without_nulls():
     column = pa.array([[1, 2], None, [3, None], None, [5, 6]], pa.list_(pa.int32(), 2))
-    table = pa.table({"x": pa.chunked_array([column.slice(1, 3), column.slice(4)])})
-    assert whole_lists(table)["x"].to_pylist() == [[None, None], [3, None], [None, None], [5, 6]]
-    plain = pa.table({"x": column.slice(4)})
+    ours, kept = pa.chunked_array([column.slice(1, 3), column.slice(4)]), column.slice(1)
+    table = whole_lists(pa.table({"logits": ours, "kept": kept}))
+    assert table["logits"].to_pylist() == [[None, None], [3, None], [None, None], [5, 6]]
+    assert table["kept"].to_pylist() == kept.to_pylist()
+    plain = pa.table({"logits": column.slice(4)})
     assert whole_lists(plain) is plain
 
 

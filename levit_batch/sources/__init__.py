@@ -29,11 +29,15 @@ class Source(ABC):
     revision: what `source.revision` resolved to, for sources that have revisions.
     cuts_shards: shards are cut out of a listing: one that is gone was cut anew, and its rows now stand in others.
     driver_only: attributes that replicas do not need and that would be large to send.
+    row_name: the kept column that names a row wherever it stands, of a source that cuts shards out of a listing of names.
+    leave_out: a folder or URL whose files are no part of the source: the output, where it lies inside.
     """
 
     revision: str | None = None
     cuts_shards: bool = False
     driver_only: tuple[str, ...] = ()
+    row_name: str = ""
+    leave_out: str | None = None
 
     def __init__(self, config: SourceConfig):
         if config.root and not scheme(config.root):
@@ -47,6 +51,13 @@ class Source(ABC):
 
         Raises SourceError when there is nothing, when something cannot be opened, or when a column is missing.
         """
+
+    def count(self, shard: Shard, most: int) -> int:
+        """The rows of a shard that does not know them, as far as `most`. Reads them, unless the source knows better."""
+        rows, tables = 0, self.rows_from(Chunk(shard.name, shard.url, shard.version, 0, None), 0)
+        while rows < most and (table := next(tables, None)) is not None:
+            rows += table.num_rows
+        return min(rows, most)
 
     @abstractmethod
     def schema(self) -> pa.Schema:
@@ -82,6 +93,10 @@ class Source(ABC):
         if self.config.class_names:
             return read_class_names(self.config.class_names)
         return label_names(self.schema(), self.config.target_column) if self.config.target_column else None
+
+    def row_names(self) -> pa.ChunkedArray | None:
+        """What the column `row_name` holds for every row that the source has now; None without such a column."""
+        return None
 
     def target_values(self, chunks: Iterable[Chunk]) -> set[Any]:
         """The distinct targets of `chunks`. Reads every row, images too, unless the source knows better."""

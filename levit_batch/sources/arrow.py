@@ -40,7 +40,7 @@ class ArrowSource(Source):
             raise SourceError(
                 f"source.split: {self.config.path} is no folder of DatasetDict.save_to_disk; leave it out"
             )
-        return find_files(self.config.path, ENDINGS)
+        return find_files(self.config.path, ENDINGS, self.leave_out)
 
     @cached_property
     def _schema(self) -> pa.Schema:
@@ -58,7 +58,7 @@ class ArrowSource(Source):
         file = self._opened(listed)
         try:
             check_same(file.schema, self._schema, self.config)
-            groups = file.batch_sizes(count=bool(self.config.limit))
+            groups = file.batch_sizes()
         except SourceError as e:
             raise SourceError(f"{shown(listed.url)}: {e}") from None
         except (pa.ArrowException, OSError) as e:

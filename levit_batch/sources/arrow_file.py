@@ -43,13 +43,12 @@ class ArrowFile:
         return any(start <= buffer.address < start + self._stream.size() for buffer in buffers)
 
     def _reader(
-        self, columns: list[str] | None = None
+        self, columns: list[int] | None = None
     ) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
-        """A new reader from the start; of `columns` only, where given."""
+        """A new reader from the start; of the columns at those places only, where given."""
         # Of a mapped file that is not compressed, asking for some fields would copy whole batches.
-        some = columns is not None and not self._as_in_memory
-        wanted = [self.schema.get_field_index(name) for name in columns] if some else []
-        options = pa.ipc.IpcReadOptions(included_fields=wanted or None)
+        some = None if self._as_in_memory else columns
+        options = pa.ipc.IpcReadOptions(included_fields=some or None)
         self._stream.seek(0)
         return (
             pa.ipc.open_file(self._stream, options=options)
@@ -57,10 +56,10 @@ class ArrowFile:
             else pa.ipc.open_stream(self._stream, options=options)
         )
 
-    def batch_sizes(self, count: bool = False) -> list[int] | None:
-        """Rows of each batch; None where only reading the whole file could tell (`count`: then read it)."""
-        narrow = [field.name for field in self.schema if pa.types.is_primitive(field.type)][:1]
-        if not self.local and not count and not (self.random and narrow):
+    def batch_sizes(self) -> list[int] | None:
+        """Rows of each batch; None where only reading the whole file could tell."""
+        narrow = [i for i, field in enumerate(self.schema) if pa.types.is_primitive(field.type)][:1]
+        if not self.local and not (self.random and narrow):
             return None
         reader = self._reader(narrow or None)
         if self.random:
@@ -69,7 +68,7 @@ class ArrowFile:
 
     def batches(self, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch | str]]:
         """Rows and content of each batch; in place of a damaged one, its rows (1 where nobody knows) and the reason."""
-        reader = self._reader(columns)
+        reader = self._reader([self.schema.get_field_index(name) for name in columns])
         sizes = self.batch_sizes() if self.random else None
         i = 0
         while sizes is None or i < len(sizes):

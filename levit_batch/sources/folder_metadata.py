@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from levit_batch.errors import SourceError
 from levit_batch.retry import retry
-from levit_batch.sources.casts import plain
+from levit_batch.sources.casts import cast, plain
 from levit_batch.sources.lookup import printable
 from levit_batch.storage import Place
 
@@ -27,6 +27,8 @@ def read_metadata(root: Place, names: list[str], image_column: str) -> pa.Table:
     Raises SourceError for a file that cannot be parsed, and when the files do not have the same columns.
     """
     tables = [_read_one(root.join(name), name, image_column) for name in names]
+    if len(tables) == 1:  # two columns of one name, which cannot be put together, matter only to who asks for them
+        return tables[0]
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as e:
@@ -42,6 +44,8 @@ def _read_one(at: Place, name: str, image_column: str) -> pa.Table:
     if column is None:
         said = ", ".join(table.schema.names)
         raise SourceError(f"{at.url}: there is no column {' or '.join(_columns(image_column))}; columns here: {said}")
+    if table.schema.names.count(column) > 1:
+        raise SourceError(f"{at.url}: several columns are called {column}; rename all but one")
     if table.schema.field(column).type not in NAMES:
         raise SourceError(f"{at.url}: {column} is {table.schema.field(column).type}; it must hold names of files")
     folder = posixpath.dirname(name)
@@ -49,9 +53,10 @@ def _read_one(at: Place, name: str, image_column: str) -> pa.Table:
     if folder:
         text = pa.large_string()
         paths = pc.binary_join_element_wise(pa.scalar(folder, text), paths, pa.scalar("/", text))
-    rest = [c for c in table.schema.names if c not in (column, FILE_NAME)]
-    columns = {FILE_NAME: paths} | {c: table[c].cast(plain(table.schema.field(c).type)) for c in rest}
-    return pa.table(columns)
+    # The image itself is a column, too; a column called as that one is hidden by it.
+    rest = [i for i, c in enumerate(table.schema.names) if c not in (column, FILE_NAME, image_column)]
+    columns = [cast(table.column(i), plain(table.column(i).type)) for i in rest]
+    return pa.table([paths, *columns], names=[FILE_NAME, *(table.schema.names[i] for i in rest)])
 
 
 def _text(names: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -70,7 +75,7 @@ def _columns(image_column: str) -> list[str]:
 
 def _parse(data: bytes, name: str) -> pa.Table:
     if name.endswith(".parquet"):
-        return pq.read_table(io.BytesIO(data))
+        return pq.ParquetFile(io.BytesIO(data)).read()
     if name.endswith(".csv"):
         return pyarrow.csv.read_csv(io.BytesIO(data), parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
     return pyarrow.json.read_json(io.BytesIO(data), parse_options=pyarrow.json.ParseOptions(newlines_in_values=False))

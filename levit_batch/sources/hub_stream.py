@@ -18,7 +18,7 @@ from levit_batch.sources.hub_errors import explain
 from levit_batch.sources.identity import stamp_of
 from levit_batch.sources.lookup import Found, read_path, read_whole, too_large
 from levit_batch.sources.tables import standard_tables
-from levit_batch.storage import place
+from levit_batch.storage import place, shown
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder, IterableDataset
@@ -67,23 +67,27 @@ class HubStream(Source):
         check_columns(self.schema(), self.config)
         for split, stream in self.streams.items():
             count = min(stream.num_shards, MOST_SHARDS)
-            files = self.files[split]
-            alone = len(files) == stream.num_shards == count
-            stamps = [_stamp(url) for url in files]
+            alone, names = self._alone(split), [self._name(url) for url in self.files[split]]
+            stamps = [_stamp(url) for url in self.files[split]]
             for i in range(count):
-                # A version for each file where a file is a shard; else one for all: which file went where is not known.
-                version = version_of(files[i], stamps[i]) if alone else version_of(files, stamps, self.hash)
-                rows = None if not self.config.limit else self._count(split, i, count)
-                yield Shard(f"{split}/{i:05d}-of-{count:05d}", f"{split}{SPLIT_JOINT}{i}/{count}", version, rows)
+                # Where a file is a shard it has that file's name and version; else all share one version, and are cut
+                # anew together: which file went where is not known.
+                name = names[i] if alone else f"part-{i:05d}"
+                version = version_of(name, stamps[i]) if alone else version_of(names, stamps, "" if names else self.hash)
+                yield Shard(f"{split}/{name}", f"{split}{SPLIT_JOINT}{i}/{count}", version, None)
 
-    def _count(self, split: str, index: int, count: int) -> int:
-        """The rows of a shard, read to its end or to the limit: only a plan with a limit needs them beforehand."""
-        total = 0
-        for batch in self._batches(split, index, count):
-            total += len(batch)
-            if total >= (self.config.limit or 0):
-                break
-        return total
+    @cached_property
+    def cuts_shards(self) -> bool:
+        return not all(self._alone(split) for split in self.streams)
+
+    def _alone(self, split: str) -> bool:
+        """Whether each data file is a shard of its own."""
+        return len(self.files[split]) == self.streams[split].num_shards <= MOST_SHARDS
+
+    def _name(self, url: str) -> str:
+        """A data file's path in the repository."""
+        root = self.base.rstrip("/") + "/"
+        return shown(url).removeprefix(shown(root))
 
     def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
         split, _, place_of = chunk.url.rpartition(SPLIT_JOINT)
@@ -108,22 +112,22 @@ class HubStream(Source):
         root = self.base.rstrip("/") + "/"
         if not path or not inside.startswith(root) or ".." in inside[len(root) :].split("/"):
             return read_path(path, config)
-        shown = inside[len(root) :]
+        named = inside[len(root) :]
         try:
             if "::" in path:
-                return retry(lambda: _unpacked(path, shown, config))
-            return read_whole(place(inside), shown, config)
+                return retry(lambda: _unpacked(path, named, config))
+            return read_whole(place(inside), named, config)
         except FileNotFoundError:
             return read_path(path, config)
 
 
-def _unpacked(path: str, shown: str, config: SourceConfig) -> Found:
+def _unpacked(path: str, named: str, config: SourceConfig) -> Found:
     from datasets.utils.file_utils import xopen
 
     with xopen(path, "rb") as file:
         data = file.read(config.max_image_bytes + 1)
     too_many = len(data) > config.max_image_bytes
-    return (None, too_large(shown, len(data), config)) if too_many else (data, None)
+    return (None, too_large(named, len(data), config)) if too_many else (data, None)
 
 
 def _stamp(url: str) -> str:

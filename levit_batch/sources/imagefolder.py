@@ -39,14 +39,17 @@ class ImageFolder(Source):
     """Rows are files (sorted folder by folder), or the rows of the metadata files where there are any.
 
     Columns: the image, `file_name` from the root, and `label` (the name of the file's folder) or the metadata's columns.
-    Shards are runs of rows (see `runs`); each shard's rows are kept packed, so that a replica need not list anything.
+    `file_name` is always kept: it is what a row is known by, also when it moves to another shard. Shards are runs of rows
+    (see `runs`); each shard's rows are kept packed, so that a replica need not list anything.
     """
 
     cuts_shards = True
+    row_name = FILE_NAME
     driver_only = ("rows",)
 
     def __init__(self, config: SourceConfig, path: str):
-        super().__init__(config)
+        kept = [*config.keep_columns, *([] if FILE_NAME in config.keep_columns else [FILE_NAME])]
+        super().__init__(config.model_copy(update={"keep_columns": kept}))
         self.url = place(path).url
         self._packed: dict[str, bytes] = {}
 
@@ -58,11 +61,14 @@ class ImageFolder(Source):
     def listing(self) -> pa.Table:
         """The files: name, size, stamp. Raises SourceError when the folder cannot be listed."""
         try:
-            return list_tree(self.folder, IMAGE_ENDINGS, METADATA_NAMES)
+            files = list_tree(self.folder, IMAGE_ENDINGS, METADATA_NAMES)
         except (FileNotFoundError, NotADirectoryError):
             raise SourceError(f"source.path: there is no folder {shown(self.folder.url)}") from None
         except OSError as e:
             raise SourceError(f"source.path: {shown(self.folder.url)} cannot be listed: {e}") from None
+        if not (self.leave_out or "").startswith(f"{self.url}/"):
+            return files
+        return files.filter(pc.invert(pc.starts_with(files["name"], self.leave_out[len(self.url) + 1 :] + "/")))
 
     @cached_property
     def rows(self) -> pa.Table:
@@ -96,7 +102,12 @@ class ImageFolder(Source):
             part = self.rows.slice(start, stop - start)
             yield Shard(name, name, version_of(*(column.to_pylist() for column in part.columns)), part.num_rows)
             if name not in self._packed:
-                self._packed[name] = _pack(part.select([n for n in part.schema.names if not n.startswith("__")]))
+                self._packed[name] = _pack(
+                    part.select([i for i, n in enumerate(part.schema.names) if not n.startswith("__")])
+                )
+
+    def row_names(self) -> pa.ChunkedArray:
+        return self.rows[FILE_NAME]
 
     def target_values(self, chunks: Iterable[Chunk]) -> set[Any]:
         return set(self.rows[self.config.target_column].unique().to_pylist())

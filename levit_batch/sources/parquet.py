@@ -34,7 +34,7 @@ class ParquetSource(Source):
 
     @cached_property
     def files(self) -> list[File]:
-        return find_files(self.config.path, (".parquet", ".parq", ".pq"))
+        return find_files(self.config.path, (".parquet", ".parq", ".pq"), self.leave_out)
 
     @cached_property
     def _schema(self) -> pa.Schema:

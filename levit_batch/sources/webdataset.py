@@ -46,7 +46,7 @@ class WebDataset(Source):
     @cached_property
     def files(self) -> list[File]:
         paths = [self.config.path] if isinstance(self.config.path, str) else self.config.path
-        return find_files([part for path in paths for part in path.split("::")], ENDINGS)
+        return find_files([part for path in paths for part in path.split("::")], ENDINGS, self.leave_out)
 
     @cached_property
     def _schema(self) -> pa.Schema:
@@ -69,17 +69,12 @@ class WebDataset(Source):
             if not file.size:
                 raise SourceError(f"{shown(file.url)}: an empty file, not a tar; leave it out of source.path")
         check_columns(self.schema(), self.config)
-        left = self.config.limit
         for file in identified(self.files):
-            rows = None if left is None else self._count(file, left)
-            yield Shard(file.name, file.url, file.version, rows)
-            left = None if left is None else left - (rows or 0)
-            if left == 0:
-                return
+            yield Shard(file.name, file.url, file.version, None)
 
-    def _count(self, file: File, most: int) -> int:
-        """Rows, as far as a limit needs to know: headers are walked, contents are not read."""
-        return sum(1 for _ in islice(self._samples(file.url, None, lambda name: False), most))
+    def count(self, shard: Shard, most: int) -> int:
+        """Headers are walked, contents are not read."""
+        return sum(1 for _ in islice(self._samples(shard.url, shard.version, lambda name: False), most))
 
     def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
         found = islice(self._samples(chunk.url, chunk.version, self._wanted), first, None)

@@ -14,7 +14,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--target-column", default="target", metavar="NAME", help="its truth: a class, or a list of them"
     )
-    parser.add_argument("--no-pictures", action="store_true", help="do not read sample images from the source again")
+    parser.add_argument(
+        "--pictures",
+        action=argparse.BooleanOptionalAction,
+        help="read sample images again from wherever job.json says the source is, or from nowhere (default: from local disks)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.set_defaults(run=run)
 
@@ -28,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     names = job_of(output)["class_names"]
     keys = [name.strip() for name in args.on.split(",")]
     truth = TruthTable(args.target_table, keys, args.target_column, names) if args.target_table else None
-    metrics = evaluate(output, truth, pictures=not args.no_pictures)
+    metrics = evaluate(output, truth, pictures=args.pictures)
     if args.json:
         print(json.dumps(metrics))
     else:

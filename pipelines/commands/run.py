@@ -14,6 +14,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--overwrite", action="store_true", help="start afresh: delete what this tool wrote to the output"
     )
     parser.add_argument("--retry-errors", action="store_true", help="label again the chunks that hold error rows")
+    parser.add_argument(
+        "--drop-vanished", action="store_true", help="delete the rows of what the source no longer has, in place of keeping them"
+    )
     add_lock_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
@@ -31,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         config,
         overwrite=args.overwrite,
         retry_errors=args.retry_errors,
+        drop_vanished=args.drop_vanished,
         verbose=args.verbose,
         display=display,
         wait_for_lock=args.wait_for_lock,

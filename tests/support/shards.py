@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from levit_batch.config import SourceConfig
 from levit_batch.plan import plan_chunks
-from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
+from levit_batch.schema import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
 from levit_batch.sources import Source, open_source
 from tests.support.images import CHINA, FLOWER, encode
 
@@ -124,19 +124,25 @@ def open_at(path: Path | str | list[str], **options) -> Source:
 
 
 def read_all(source: Source, chunk_rows: int = 11, limit: int | None = None) -> pa.Table:
-    """Every row of every chunk in the plan's order."""
+    """Every row of every chunk in the plan's order; kept columns under their own names."""
     tables = []
-    for chunk in plan_chunks(source.shards(), chunk_rows, limit):
+    for chunk in plan_chunks(source.shards(), chunk_rows, limit, source.count):
         rows = pa.concat_tables(source.read(chunk))
         assert chunk.rows is None or rows.num_rows == chunk.rows
         tables.append(rows)
-    return pa.concat_tables(tables)
+    return named(pa.concat_tables(tables), source)
+
+
+def named(rows: pa.Table, source: Source) -> pa.Table:
+    """What `source.read` gave, with its kept columns under their own names."""
+    own = {KEPT.format(i): name for i, name in enumerate(source.config.keep_columns)}
+    return rows.rename_columns([own.get(name, name) for name in rows.schema.names])
 
 
 def good(rows: pa.Table) -> list[dict]:
-    """Bytes and carried columns of rows that must all be good."""
+    """Bytes and carried columns of rows that must all be good; without the file's name, which image folders always keep."""
     assert rows[READ_ERROR].null_count == rows.num_rows, rows[READ_ERROR].drop_null().to_pylist()[:3]
-    return rows.drop_columns([READ_ERROR]).to_pylist()
+    return rows.drop_columns([name for name in rows.column_names if name in (READ_ERROR, "file_name")]).to_pylist()
 
 
 def expected(images: tuple[Picture, ...], target: bool = True, caption: bool = True) -> list[dict]:
