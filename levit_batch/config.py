@@ -40,10 +40,11 @@ class SourceConfig(Section):
     limit: PositiveInt | None = Field(None, description="Only the first N rows of the plan.")
     decode_timeout: Annotated[float, Field(gt=0)] = Field(60.0, description="Seconds one image may take to decode.")
     max_image_pixels: PositiveInt = Field(178_956_970, description="Larger images become error rows.")
+    max_image_bytes: PositiveInt = Field(1 << 28, description="Larger files, tar samples and cells become error rows.")
     allow_urls: bool = Field(False, description="Fetch http(s) URLs found in the image column.")
     url_hosts: list[str] = Field([], description="Hosts that URLs may name; empty: every public host.")
     url_max_bytes: PositiveInt = Field(50_000_000, description="A URL that sends more is an error row.")
-    url_timeout: Annotated[float, Field(gt=0)] = Field(20.0, description="Seconds one URL may take.")
+    url_timeout: Annotated[float, Field(gt=0)] = Field(20.0, description="Seconds one URL may take, with all its redirects and tries.")
 
 
 class ModelConfig(Section):

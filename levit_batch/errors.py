@@ -56,7 +56,7 @@ ROW_ERROR_KINDS = {
     "empty": "zero bytes",
     "missing": "the file that the path names does not exist",
     "forbidden": "the path leaves `source.root`, or the URL is not allowed",
-    "unreadable": "the file or URL exists but could not be read",
+    "unreadable": "the file or URL exists but could not be read, or is larger than is allowed",
     "decode": "the bytes are not an image, or are damaged beyond decoding",
     "truncated": "the image ends before its data does",
     "bomb": "more pixels than `source.max_image_pixels`",

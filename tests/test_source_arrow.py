@@ -149,6 +149,14 @@ def test_a_file_that_state_json_names_is_missing(tmp_path):
         list(open_at(tmp_path / "d", **ARROW).shards())
 
 
+def test_a_path_that_is_not_utf8_costs_its_own_row(tmp_path):
+    raw = [b"a.png", b"\xff.png", b"c.png"]
+    paths = pa.Array.from_buffers(pa.string(), 3, pa.array(raw).buffers())
+    write_ipc(tmp_path / "a.arrow", pa.table({"image": paths}))
+    errors = read_all(open_at(tmp_path, type="arrow"))[READ_ERROR].to_pylist()
+    assert [error.split(":")[0] for error in errors] == ["missing", "unreadable", "missing"]
+
+
 def test_zero_rows_and_mixed_schemas(tmp_path):
     write_ipc(tmp_path / "a.arrow", table(pictures()[:9]))
     write_ipc(tmp_path / "b.arrow", table(pictures())[:0])

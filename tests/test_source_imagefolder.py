@@ -1,18 +1,20 @@
 import os
 import pickle
+import socket
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from levit_batch.errors import SourceError
-from levit_batch.plan import Chunk
+from levit_batch.plan import Chunk, plan_chunks
 from levit_batch.schema import IMAGE_BYTES, READ_ERROR, TARGET
 from levit_batch.sources.runs import MEAN_ROWS, cut_runs, starts_shard
 from tests.support.shards import (
     CLASSES,
     expected,
     good,
+    named,
     open_at,
     pictures,
     read_all,
@@ -108,6 +110,59 @@ def test_links_pipes_and_unreadable_files_are_error_rows(tmp_path):
     assert [error and error.split(":")[0] for error in errors[:4]] == ["forbidden", "missing", "missing", None]
     assert rows["label"].to_pylist()[:5] == [None] * 4 + ["china"]
     assert rows.num_rows == 8
+
+
+def test_names_that_are_not_utf8_are_rows_in_their_place(tmp_path):
+    data = pictures()[0].data
+    root = os.fsencode(tmp_path / "in")
+    names = [b"a.png", b"b\xfe.png", b"b\xff.png", b"b\\xff.png", b"c\xff/d.png", b"d\ne/f.png", b"g\n.png"]
+    for name in names:
+        os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
+        with open(os.path.join(root, name), "wb") as file:
+            file.write(data)
+    source = open_at(tmp_path / "in", keep_columns=["file_name", "label"], **FOLDER)
+    versions = [(shard.name, shard.version) for shard in source.shards()]
+    rows = read_all(pickle.loads(pickle.dumps(source)))
+    shown = [r"\b\xff.png", "a.png", r"b\xfe.png", r"b\xff.png", r"c\xff/d.png", "d\ne/f.png", "g\n.png"]
+    assert rows["file_name"].to_pylist() == shown
+    assert rows["label"].to_pylist() == [None] * 4 + [r"c\xff", "d\ne", None]
+    bad = [error and error.split(":")[0] for error in rows[READ_ERROR].to_pylist()]
+    assert bad == ["unreadable", None, "unreadable", None, "unreadable", None, None]
+    assert rows[IMAGE_BYTES].to_pylist() == [None if error else data for error in bad]
+    assert [(shard.name, shard.version) for shard in open_at(tmp_path / "in", **FOLDER).shards()] == versions
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_metadata_that_names_a_file_not_in_utf8(tmp_path, kind):
+    raw = [b"a.png", b"b\xff.png"]
+    for name in raw:
+        (tmp_path / os.fsdecode(name)).write_bytes(pictures()[0].data)
+    if kind == "csv":
+        (tmp_path / "metadata.csv").write_bytes(b"file_name,n\n" + b"".join(name + b",1\n" for name in raw))
+    else:
+        names = pa.Array.from_buffers(pa.string(), 2, pa.array(raw).buffers())
+        pq.write_table(pa.table({"file_name": names}), tmp_path / "metadata.parquet")
+    rows = read_all(open_at(tmp_path, keep_columns=["file_name"], **FOLDER))
+    assert rows["file_name"].to_pylist() == ["a.png", r"b\xff.png"]
+    assert [error and error.split(":")[0] for error in rows[READ_ERROR].to_pylist()] == [None, "unreadable"]
+
+
+def test_what_is_no_file_or_goes_away_never_blocks(tmp_path):
+    folder = write_folder(tmp_path / "in", pictures()[:3])
+    (folder / "d.png").mkdir()
+    (folder / "d.png" / "in.png").write_bytes(pictures()[0].data)
+    (folder / "gone.png").write_bytes(b"x")
+    (folder / "loop.png").symlink_to("loop.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.fspath(folder / "s.png"))
+        source = open_at(folder, keep_columns=["file_name"], **FOLDER)
+        chunks = list(plan_chunks(source.shards(), 100))
+        (folder / "gone.png").unlink()
+        os.mkfifo(folder / "gone.png")
+        rows = named(pa.concat_tables(table for chunk in chunks for table in source.read(chunk)), source)
+    errors = dict(zip(rows["file_name"].to_pylist(), rows[READ_ERROR].to_pylist(), strict=True))
+    bad = {name: error.split(":")[0] for name, error in errors.items() if error}
+    assert bad == {"gone.png": "missing", "loop.png": "missing", "s.png": "missing"} and len(errors) == 7
 
 
 def test_a_new_file_changes_one_shard(tmp_path):

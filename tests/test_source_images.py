@@ -1,5 +1,6 @@
 """The image column of every type, and what its paths and URLs may name."""
 
+import os
 import socket
 import threading
 import time
@@ -13,7 +14,9 @@ import levit_batch.retry
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.sources import web
-from levit_batch.sources.images import check_image_type, image_bytes
+from levit_batch.schema import IMAGE_BYTES, READ_ERROR
+from levit_batch.sources.images import check_image_type
+from levit_batch.sources.tables import standard_tables
 from levit_batch.sources.web import fetch_url
 from tests.support.shards import pictures
 
@@ -21,10 +24,14 @@ IMAGE = pictures()[0].data
 
 
 def looked_up(values, kind, **options):
-    config = SourceConfig(path="x", **options)
-    data, errors = image_bytes(pa.array(values, kind), config)
-    assert data.type == pa.large_binary()
-    return data.to_pylist(), errors.to_pylist()
+    return looked_up_in(pa.array(values, kind), **options)
+
+
+def looked_up_in(column, **options):
+    rows = pa.table({"image": column})
+    found = pa.concat_tables(standard_tables(rows, SourceConfig(path="x", **options), rows.schema))
+    assert found[IMAGE_BYTES].type == pa.large_binary()
+    return found[IMAGE_BYTES].to_pylist(), found[READ_ERROR].to_pylist()
 
 
 def kinds(errors):
@@ -70,12 +77,26 @@ def test_paths_never_leave_the_root(tmp_path):
     assert kinds(errors) == [None] * 4 + said and data[4:] == [None] * 14
 
 
+def test_a_path_that_is_not_utf8_costs_its_own_row(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(IMAGE)
+    (tmp_path / os.fsdecode(b"b\xff.jpg")).write_bytes(IMAGE)
+    raw = [b"a.jpg", b"b\xff.jpg", b"\xfe\xff", b"a.jpg", None]
+    for kind in (pa.string(), pa.large_string()):
+        column = pa.array(raw, pa.binary() if kind == pa.string() else pa.large_binary())
+        paths = pa.Array.from_buffers(kind, len(raw), column.buffers())
+        struct = pa.StructArray.from_arrays([pa.nulls(len(raw), pa.binary()), paths], names=["bytes", "path"])
+        for images in (paths, struct):
+            data, errors = looked_up_in(images, root=str(tmp_path))
+            assert data == [IMAGE, None, None, IMAGE, None]
+            assert kinds(errors) == [None, "unreadable", "unreadable", None, "null"] and "b\\xff.jpg" in errors[1]
+
+
 def test_paths_without_a_root():
     assert "source.root is not set" in looked_up(["a.jpg"], pa.large_string())[1][0]
 
 
 class Pages(BaseHTTPRequestHandler):
-    """/image, /moved (to a URL in the query), /drip, /big, /flaky, /gone, /short."""
+    """/image, /moved (to a URL in the query), /drip, /headers, /chunks, /late, /big, /flaky, /gone, /short."""
 
     def log_message(self, *_):
         pass
@@ -91,6 +112,11 @@ class Pages(BaseHTTPRequestHandler):
             return self.answer(200, IMAGE[:100], length=len(IMAGE))
         if page == "drip":
             return self.drip()
+        if page in ("headers", "chunks"):
+            return self.trickle(page)
+        if page == "late":
+            time.sleep(0.3)
+            return self.answer(302, b"", {"Location": f"/{page}?{query}x"} if len(query) < 4 else {"Location": "/image"})
         if page == "big":
             return self.answer(200, bytes(2_000_000))
         return (
@@ -107,6 +133,21 @@ class Pages(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def trickle(self, page):
+        """The image in the end, after two seconds of a header, or of the size of a piece, a byte at a time."""
+        headers = b"HTTP/1.1 200 OK\r\n" + (b"X: " if page == "headers" else b"Transfer-Encoding: chunked\r\n\r\n0")
+        size = f"\r\nContent-Length: {len(IMAGE)}\r\n\r\n" if page == "headers" else f"{len(IMAGE):x}\r\n"
+        end = b"" if page == "headers" else b"\r\n0\r\n\r\n"
+        try:
+            self.wfile.write(headers)
+            for _ in range(40):
+                time.sleep(0.05)
+                self.wfile.write(b"0")
+            self.server.finished += 1
+            self.wfile.write(size.encode() + IMAGE + end)
+        except OSError:
+            return
+
     def drip(self):
         self.send_response(200)
         self.end_headers()
@@ -122,7 +163,7 @@ class Pages(BaseHTTPRequestHandler):
 def pages(monkeypatch):
     monkeypatch.setattr(levit_batch.retry, "FIRST_WAIT", 0.01)
     with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
-        server.seen = []
+        server.seen, server.finished = [], 0
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         server.url = f"http://127.0.0.1:{server.server_port}"
         yield server
@@ -156,13 +197,24 @@ def test_private_addresses_are_never_asked(pages, host):
 
 
 PRIVATE = """10.0.0.1 192.168.1.1 169.254.169.254 172.16.0.9 100.64.0.1 224.0.0.1 0.0.0.0
-fd00::1 fe80::1%eth0 64:ff9b::a00:1 2002:a00:1:: :: ::1 ::ffff:10.0.0.1"""
+fd00::1 fe80::1%eth0 64:ff9b::a00:1 2002:a00:1:: :: ::1 ::ffff:10.0.0.1
+127.255.0.1 172.31.255.255 100.127.255.255 100.100.100.200 168.63.129.16 192.0.0.1 192.0.0.192 192.0.2.1 192.88.99.1
+198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 239.255.255.255 240.0.0.1 255.255.255.255 169.254.0.1
+fec0::1 fc00::1 fd00:ec2::254 febf::1 ff02::1 ::10.0.0.1 ::8.8.8.8 ::ffff:168.63.129.16 ::ffff:0:10.0.0.1
+64:ff9b::8.8.8.8 64:ff9b:1::1 2002:808:808::1 2001:0:4136:e378:8000:63bf:3fff:fdd2 2001:2::1 2001:10::1 2001:db8::1 3fff::1
+100::1 5f00::1 4000::1"""
+PUBLIC = """8.8.8.8 1.1.1.1 100.63.255.255 100.128.0.1 168.63.129.17 172.15.0.1 172.32.0.1 192.0.1.1 198.17.0.1 198.20.0.1
+223.255.255.255 2606:4700::1111 2001:4860:4860::8888 2a00:1450::1 ::ffff:8.8.8.8"""
 
 
 @pytest.mark.parametrize("address", PRIVATE.split())
 def test_what_counts_as_private(address):
     assert not web._public(address)
-    assert web._public("8.8.8.8") and web._public("2606:4700::1111")
+
+
+@pytest.mark.parametrize("address", PUBLIC.split())
+def test_what_counts_as_public(address):
+    assert web._public(address)
 
 
 def test_names_that_resolve_to_private_addresses(pages, monkeypatch):
@@ -200,6 +252,33 @@ def test_size_time_and_breaks_are_limited(pages):
     assert fetch_url(f"{pages.url}/big", LISTED())[0] == bytes(2_000_000)
     assert "timed out" in fetch_url(f"{pages.url}/drip", LISTED(url_timeout=0.2))[1]
     assert fetch_url(f"{pages.url}/short", LISTED())[1].startswith("unreadable")
+
+
+@pytest.mark.parametrize("page", ["headers", "chunks", "late"])
+def test_a_url_has_one_deadline_for_everything(pages, page):
+    """Headers, sizes of pieces and redirects that each come in time."""
+    assert fetch_url(f"{pages.url}/{page}", LISTED(url_timeout=0.5)) == (
+        None,
+        f"unreadable: {pages.url}/{page}: timed out",
+    )
+    assert len(pages.seen) <= 2  # no second try, nor redirects without end
+    assert fetch_url(f"{pages.url}/image", LISTED()) == (IMAGE, None)  # and not over the connection that hangs
+    assert fetch_url(f"{pages.url}/{page}", LISTED(url_timeout=30)) == (IMAGE, None)
+    assert pages.finished == (page != "late")  # for the patient one only
+
+
+def test_a_resolver_that_hangs(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(web.socket, "getaddrinfo", lambda *_, **__: over.wait(30))
+    _, error = fetch_url("http://images.example/x", LISTED(url_hosts=[], url_timeout=0.2))
+    over.set()
+    assert error == "unreadable: http://images.example/x: timed out"
+
+
+def test_a_tls_server_that_never_shakes_hands():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/x"
+        assert fetch_url(url, LISTED(url_timeout=0.3)) == (None, f"unreadable: {url}: timed out")
 
 
 def test_errors_hide_signatures_and_passwords(pages):

@@ -13,7 +13,7 @@ import pytest
 import levit_batch.retry
 from levit_batch.errors import SourceError
 from levit_batch.plan import plan_chunks
-from levit_batch.schema import READ_ERROR
+from levit_batch.schema import READ_ERROR, TARGET
 from levit_batch.storage import shown
 from tests.s3_server import S3Server
 from tests.support.shards import (
@@ -128,7 +128,7 @@ def test_the_same_object_uploaded_again_is_the_same_shard(s3, tmp_path):
 def test_image_folders_on_s3(s3, tmp_path):
     url = s3.put(write_folder(tmp_path / "in", pictures()), "folder")
     rows = good(read_all(open_at(url, type="imagefolder", target_column="label")))
-    assert [row["target"] for row in rows] == [CLASSES[p.label] for p in pictures()]
+    assert [row[TARGET] for row in rows] == [CLASSES[p.label] for p in pictures()]
     url = s3.put(write_metadata_folder(tmp_path / "meta", pictures()), "metadata")
     assert good(read_all(open_at(url, type="imagefolder", **KEEP))) == expected(pictures())
 
@@ -160,6 +160,8 @@ def test_paths_below_a_root_on_s3(s3, tmp_path):
     read = read_all(open_at(folder, root=root))
     assert read["__bytes"][0].as_py() == pictures()[0].data
     assert [error and error.split(":")[0] for error in read[READ_ERROR].to_pylist()] == [None, "missing", "forbidden"]
+    error = read_all(open_at(folder, root=root, max_image_bytes=1000))[READ_ERROR][0].as_py()
+    assert error.startswith("unreadable: ") and "source.max_image_bytes allows 1000" in error
 
 
 def test_nothing_there_on_s3(s3):

@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import io
+import lzma
 import pickle
 import tarfile
 
@@ -68,6 +70,23 @@ def test_a_truncated_tar_costs_its_tail(tmp_path, cut):
     assert errors[:-1] == [None] * whole and "the tar is damaged from here on" in errors[-1]
 
 
+@pytest.mark.parametrize("form, cut", [(gzip, True), (bz2, True), (bz2, False), (lzma, True), (lzma, False)])
+def test_a_damaged_compressed_tar_costs_its_tail(tmp_path, form, cut):
+    images = pictures(60, 160, ("PNG",))
+    data = bytearray(form.compress(tar_bytes(images)))  # of changed bytes gzip tells at its end only
+    middle = len(data) * 3 // 4
+    if cut:
+        del data[middle:]
+    else:
+        data[middle : middle + 200] = b"\x99" * 200
+    (tmp_path / "a.tar").write_bytes(data)
+    rows = read_all(open_at(tmp_path, **WEB))
+    errors = rows[READ_ERROR].to_pylist()
+    assert errors[:-1] == [None] * (len(errors) - 1) and "the tar is damaged from here on" in errors[-1]
+    assert rows[IMAGE_BYTES].to_pylist()[: len(errors) - 2] == [p.data for p in images[: len(errors) - 2]]
+    assert len(errors) > 5
+
+
 def test_a_damaged_header_is_not_the_end(folder):
     path = folder / "train-00001.tar"
     with tarfile.open(path) as tar:
@@ -103,6 +122,16 @@ def test_names_that_point_elsewhere_do_no_harm(tmp_path):
     assert rows["__key__"].to_pylist() == ["/etc/0001", "../../0002", "d/0003", "0005"]
     assert rows[READ_ERROR].to_pylist()[2] == "missing: sample d/0003 has no image member"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar", "b.tar", "in"]
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    image = pictures()[0].data
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        for name in (b"a\xfe.jpg", b"a\xff.jpg", b"b.jpg", b"c\nd/e.jpg"):
+            add_member(tar, name.decode("utf-8", "surrogateescape"), image)
+    rows = read_all(open_at(tmp_path, keep_columns=["__key__", "image.path"], **WEB))
+    assert rows["__key__"].to_pylist() == [r"a\xfe", r"a\xff", "b", "c\nd/e"]
+    assert rows[IMAGE_BYTES].to_pylist() == [image] * 4
 
 
 def test_companions_that_are_missing_or_malformed_are_null(tmp_path):

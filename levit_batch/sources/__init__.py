@@ -20,7 +20,6 @@ from levit_batch.sources.columns import check_columns, find_type, label_names
 from levit_batch.sources.cursor import Cursor
 from levit_batch.storage import place, scheme
 
-READ_ROWS = 64  # rows in one table that `read` yields: enough to amortise calls, few enough to stay in cache
 HUB_VARIABLES = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET")
 
 
@@ -66,14 +65,14 @@ class Source(ABC):
 
     @abstractmethod
     def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
-        """The rows of the chunk's shard from row `first` to the shard's end, as small tables of `columns.standard_table`.
+        """The rows of the chunk's shard from row `first` to the shard's end, as small tables (see `tables`).
 
         What cannot be read now raises OSError and is tried again from the row where it broke off; what never will be
         readable (damaged data) comes as rows of `columns.error_table`. It is closed early when the chunk ends.
         """
 
     def read(self, chunk: Chunk) -> Iterator[pa.Table]:
-        """The rows of `chunk` in order, as small tables made by `columns.standard_table`.
+        """The rows of `chunk` in order, as small tables (see `tables`).
 
         Reads no column that the job does not need. Rows before the chunk are read only where the format cannot skip
         them and the last chunk read was not the one before. Raises OSError when the shard cannot be read now.

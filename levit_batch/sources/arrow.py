@@ -11,12 +11,13 @@ from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, Shard
 from levit_batch.retry import retry
-from levit_batch.sources import READ_ROWS, Source
+from levit_batch.sources import Source
 from levit_batch.sources.arrow_file import ArrowFile
-from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns, standard_table
+from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
 from levit_batch.sources.files import GLOB, find_files
 from levit_batch.sources.identity import THREADS, File
+from levit_batch.sources.tables import READ_ROWS, standard_tables
 from levit_batch.storage import Place, place, scheme, shown
 
 ENDINGS = (".arrow", ".ipc", ".feather", ".arrows")
@@ -78,19 +79,24 @@ class ArrowSource(Source):
         row = 0
         for rows, batch in file.batches(columns):
             for start in range(max(0, first - row), rows, READ_ROWS):
-                yield self._piece(batch, start, min(READ_ROWS, rows - start))
+                yield from self._piece(batch, start, min(READ_ROWS, rows - start))
             row += rows
 
-    def _piece(self, batch: pa.RecordBatch | str, start: int, rows: int) -> pa.Table:
+    def _piece(self, batch: pa.RecordBatch | str, start: int, rows: int) -> Iterator[pa.Table]:
         """Some rows of a batch; error rows where the batch is damaged."""
         if isinstance(batch, str):
-            return error_table(rows, batch, self.config, self._schema)
+            yield error_table(rows, batch, self.config, self._schema)
+            return
         piece = batch.slice(start, rows)
         try:
             piece.validate(full=True)  # offsets out of range would end the process
-            return standard_table(piece, self.config, self._schema)
         except pa.ArrowInvalid as e:
-            return error_table(rows, f"unreadable: record batch is damaged: {damage(e)}", self.config, self._schema)
+            if rows == 1:
+                yield error_table(1, f"unreadable: record batch is damaged: {damage(e)}", self.config, self._schema)
+            for row in range(rows if rows > 1 else 0):  # which of them it is
+                yield from self._piece(batch, start + row, 1)
+            return
+        yield from standard_tables(piece, self.config, self._schema)
 
 
 def saved_dataset(config: SourceConfig) -> list[File] | None:

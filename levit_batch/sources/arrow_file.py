@@ -1,6 +1,7 @@
 """One Arrow IPC file of either form, read by record batches without loading what is not asked for."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -27,11 +28,27 @@ class ArrowFile:
         self.random = self._stream.read(len(MAGIC)) == MAGIC
         self.schema = self._reader().schema
 
+    @cached_property
+    def _as_in_memory(self) -> bool:
+        """Whether batches are used where the file is mapped: it is local, and not compressed."""
+        if not (self.local and self.random):
+            return False
+        self._stream.seek(0)
+        start = self._stream.read_buffer(1).address
+        try:
+            batch = pa.ipc.open_file(self._stream).get_batch(0)
+        except (ValueError, pa.ArrowException, OSError):  # damaged, or no batch
+            return False
+        buffers = [buffer for column in batch.columns for buffer in column.buffers() if buffer is not None]
+        return any(start <= buffer.address < start + self._stream.size() for buffer in buffers)
+
     def _reader(
         self, columns: list[int] | None = None
     ) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
         """A new reader from the start; of the columns at those places only, where given."""
-        options = pa.ipc.IpcReadOptions(included_fields=columns or None)
+        # Of a mapped file that is not compressed, asking for some fields would copy whole batches.
+        some = None if self._as_in_memory else columns
+        options = pa.ipc.IpcReadOptions(included_fields=some or None)
         self._stream.seek(0)
         return (
             pa.ipc.open_file(self._stream, options=options)
@@ -66,5 +83,5 @@ class ArrowFile:
                 if sizes is None:
                     return
             else:
-                yield batch.num_rows, batch
+                yield batch.num_rows, batch.select(columns)
             i += 1

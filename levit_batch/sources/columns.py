@@ -13,7 +13,7 @@ from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.schema import IMAGE_BYTES, KEPT, READ_ERROR, TARGET, check_kept_names, said_of
 from levit_batch.sources.casts import cast, fits, has_list_views, plain, without_lengths
-from levit_batch.sources.images import check_image_type, image_bytes
+from levit_batch.sources.images import check_image_type
 
 
 def check_columns(schema: pa.Schema, config: SourceConfig) -> pa.Schema:
@@ -114,17 +114,15 @@ def column_of(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.Chun
 def standard_table(
     table: pa.Table | pa.RecordBatch,
     config: SourceConfig,
-    like: pa.Schema | None = None,
-    images: tuple[pa.Array, pa.Array] | None = None,
+    like: pa.Schema,
+    images: tuple[pa.Array, pa.Array],
 ) -> pa.Table:
     """The columns every stage after reading expects; rows stay where they are.
 
     like: the source's schema, whose types the target and the kept columns get.
-    images: bytes and errors, of a source whose images are no column of `table`.
+    images: encoded bytes [N] (null where there are none) and errors [N] ("kind: message", null where there are bytes).
     """
-    like = like if like is not None else table.schema
-    data, errors = images or image_bytes(column_of(table, config.image_column), config)
-    columns = {IMAGE_BYTES: data, READ_ERROR: errors}
+    columns = dict(zip((IMAGE_BYTES, READ_ERROR), images, strict=True))
     for output, name in _carried(config):
         columns[output] = cast(column_of(table, name), plain(find_type(like, name, "source")))
     return pa.table(columns)

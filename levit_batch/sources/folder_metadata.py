@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 from levit_batch.errors import SourceError
 from levit_batch.retry import retry
 from levit_batch.sources.casts import cast, plain
+from levit_batch.sources.lookup import printable
 from levit_batch.storage import Place
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+NAMES = (pa.string(), pa.large_string(), pa.binary())  # types; a CSV with a name that is not UTF-8 has bytes
 FILE_NAME = "file_name"  # here and below: a path from the root
 
 
@@ -44,12 +46,10 @@ def _read_one(at: Place, name: str, image_column: str) -> pa.Table:
         raise SourceError(f"{at.url}: there is no column {' or '.join(_columns(image_column))}; columns here: {said}")
     if table.schema.names.count(column) > 1:
         raise SourceError(f"{at.url}: several columns are called {column}; rename all but one")
-    if not pa.types.is_string(table.schema.field(column).type) and not pa.types.is_large_string(
-        table.schema.field(column).type
-    ):
+    if table.schema.field(column).type not in NAMES:
         raise SourceError(f"{at.url}: {column} is {table.schema.field(column).type}; it must hold names of files")
     folder = posixpath.dirname(name)
-    paths = table[column].cast(pa.large_string())
+    paths = _text(table[column])
     if folder:
         text = pa.large_string()
         paths = pc.binary_join_element_wise(pa.scalar(folder, text), paths, pa.scalar("/", text))
@@ -57,6 +57,15 @@ def _read_one(at: Place, name: str, image_column: str) -> pa.Table:
     rest = [i for i, c in enumerate(table.schema.names) if c not in (column, FILE_NAME, image_column)]
     columns = [cast(table.column(i), plain(table.column(i).type)) for i in rest]
     return pa.table([paths, *columns], names=[FILE_NAME, *(table.schema.names[i] for i in rest)])
+
+
+def _text(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`names` as text; Parquet and CSV may hold some that are not UTF-8."""
+    try:
+        return names.cast(pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        found = names.cast(pa.large_binary()).to_pylist()
+        return pa.chunked_array([[None if name is None else printable(name) for name in found]], pa.large_string())
 
 
 def _columns(image_column: str) -> list[str]:

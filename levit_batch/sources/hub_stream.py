@@ -3,20 +3,21 @@
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.hub import patient_hub
 from levit_batch.plan import Chunk, Shard, version_of
 from levit_batch.retry import retry
-from levit_batch.sources import READ_ROWS, Source
-from levit_batch.sources.columns import check_columns, column_of, find_type, standard_table
+from levit_batch.sources import Source
+from levit_batch.sources.columns import check_columns
 from levit_batch.sources.hub_errors import explain
 from levit_batch.sources.identity import stamp_of
+from levit_batch.sources.lookup import Found, read_path, read_whole, too_large
+from levit_batch.sources.tables import standard_tables
 from levit_batch.storage import place, shown
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ MOST_SHARDS = (
     1000  # of a dataset of single files (an image folder) each is a shard to `datasets`; they are put together
 )
 SPLIT_JOINT = ":"
+STREAM_ROWS = 8  # at a time: how large they are is known when `datasets` has made Python objects of them
 
 
 class HubStream(Source):
@@ -95,53 +97,37 @@ class HubStream(Source):
             row += len(batch)
             if row > first:
                 batch = batch.slice(max(0, len(batch) - (row - first)))
-                yield standard_table(self._with_bytes(batch), self.config, self._schema)
+                yield from standard_tables(batch, self.config, self._schema, self._look_up)
 
     def _batches(self, split: str, index: int, count: int) -> Iterator[pa.Table]:
         patient_hub()
         stream = self.streams[split].shard(count, index, contiguous=True)
         kinds = self._schema
-        for examples in stream.iter(READ_ROWS):
+        for examples in stream.iter(STREAM_ROWS):
             yield pa.table({field.name: pa.array(examples[field.name], field.type) for field in kinds}, schema=kinds)
 
-    def _with_bytes(self, batch: pa.Table) -> pa.Table:
-        """The batch with the images that `datasets` only names: files of this repository, at this commit."""
-        name = self.config.image_column
-        kind = find_type(batch.schema, name, "source.image_column")
-        if not pa.types.is_struct(kind) or name not in batch.schema.names:
-            return batch
-        column = column_of(batch, name).combine_chunks()
-        data, paths = pc.struct_field(column, "bytes").to_pylist(), pc.struct_field(column, "path").to_pylist()
-        filled = [
-            self._open(path) if image is None and path else image for image, path in zip(data, paths, strict=True)
-        ]
-        values = [pa.array(filled, kind.field("bytes").type), pa.array(paths, kind.field("path").type)]
-        mask = column.is_null()
-        image = pa.StructArray.from_arrays(values, names=["bytes", "path"], mask=mask)
-        return batch.set_column(batch.schema.get_field_index(name), name, image)
-
-    def _open(self, path: str) -> bytes | None:
-        """The bytes of a file inside the repository (or inside an archive there); None for any other path."""
-        inside = path.rpartition("::")[2]
+    def _look_up(self, path: str | None, config: SourceConfig) -> Found:
+        """The image that `datasets` only names: a file of this repository, at this commit, or one inside an archive there."""
+        inside = (path or "").rpartition("::")[2]
         root = self.base.rstrip("/") + "/"
-        if not inside.startswith(root) or ".." in inside[len(root) :].split("/"):
-            return None
-        if "::" not in path:
-            return _or_none(lambda: place(inside).read_bytes())
-        from datasets.utils.file_utils import xopen
-
-        def read() -> bytes:
-            with xopen(path, "rb") as file:
-                return file.read()
-
-        return _or_none(read)
+        if not path or not inside.startswith(root) or ".." in inside[len(root) :].split("/"):
+            return read_path(path, config)
+        named = inside[len(root) :]
+        try:
+            if "::" in path:
+                return retry(lambda: _unpacked(path, named, config))
+            return read_whole(place(inside), named, config)
+        except FileNotFoundError:
+            return read_path(path, config)
 
 
-def _or_none(read: Any) -> bytes | None:
-    try:
-        return retry(read)
-    except FileNotFoundError:
-        return None
+def _unpacked(path: str, named: str, config: SourceConfig) -> Found:
+    from datasets.utils.file_utils import xopen
+
+    with xopen(path, "rb") as file:
+        data = file.read(config.max_image_bytes + 1)
+    too_many = len(data) > config.max_image_bytes
+    return (None, too_large(named, len(data), config)) if too_many else (data, None)
 
 
 def _stamp(url: str) -> str:

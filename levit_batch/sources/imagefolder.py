@@ -1,8 +1,7 @@
 """A tree of image files, local or on an object store. `label` is the folder's name; or a metadata file has the columns."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +10,13 @@ import pyarrow.compute as pc
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, Shard, version_of
-from levit_batch.sources import READ_ROWS, Source
+from levit_batch.sources import Source
 from levit_batch.sources.columns import check_columns, standard_table
 from levit_batch.sources.folder_metadata import FILE_NAME, METADATA_NAMES, leaves, read_metadata
 from levit_batch.sources.listing import list_tree
 from levit_batch.sources.lookup import Found, read_below
 from levit_batch.sources.runs import cut_runs
+from levit_batch.sources.tables import found_arrays, found_bytes, read_in_order, tables
 from levit_batch.storage import Place, place, shown
 
 IMAGE_ENDINGS = (
@@ -75,7 +75,7 @@ class ImageFolder(Source):
         """Every row without its image: `file_name`, the columns, and what identifies the file's content."""
         files = self.listing()
         is_metadata = pc.is_in(
-            pc.replace_substring_regex(files["name"], "^.*/", ""), pa.array(METADATA_NAMES, pa.large_string())
+            pc.replace_substring_regex(files["name"], "(?s)^.*/", ""), pa.array(METADATA_NAMES, pa.large_string())
         )
         metadata = files.filter(is_metadata)["name"].to_pylist()
         files = files.filter(pc.invert(is_metadata)).rename_columns([FILE_NAME, "__size", "__stamp"])
@@ -115,22 +115,24 @@ class ImageFolder(Source):
     def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
         if chunk.shard not in self._packed:
             list(self.shards())
-        rows = pa.ipc.open_stream(self._packed[chunk.shard]).read_all()
-        with ThreadPoolExecutor(1 if self.folder.local else REMOTE_READS) as pool:
-            for start in range(first, rows.num_rows, READ_ROWS):
-                part = rows.slice(start, READ_ROWS)
-                names = part[FILE_NAME].to_pylist()
-                found = list(map(self._read, names) if self.folder.local else pool.map(self._read, names))
-                data = pa.array([image for image, _ in found], pa.large_binary())
-                errors = pa.array([error for _, error in found], pa.string())
-                yield standard_table(self._with_image(part, names), self.config, self._schema, (data, errors))
+        rows = pa.ipc.open_stream(self._packed[chunk.shard]).read_all().slice(first)
+        names = rows[FILE_NAME].to_pylist()
+        rows, start = self._with_image(rows, names), 0
 
-    def _read(self, name: str | None) -> Found:
+        def make(found: list[Found]) -> pa.Table:
+            nonlocal start
+            part, start = rows.slice(start, len(found)), start + len(found)
+            return standard_table(part, self.config, self._schema, found_arrays(found))
+
+        read = partial(self._read, self.folder)
+        yield from tables(read_in_order(read, names, 1 if self.folder.local else REMOTE_READS), found_bytes, make)
+
+    def _read(self, folder: Place, name: str | None) -> Found:
         if not name:
             return None, "null: no file name"
         if leaves(name):
             return None, f"forbidden: {shown(name)} leaves the folder of its metadata file"
-        return read_below(name, self.folder)
+        return read_below(name, folder, self.config)
 
     def _with_image(self, part: pa.Table, names: list[str | None]) -> pa.Table:
         """`image.path` can be kept; the bytes are no column, as they are not wanted twice."""
@@ -142,7 +144,7 @@ class ImageFolder(Source):
 
 def _folder_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
     """The name of the folder that each file is in; null for a file in the root."""
-    folders = pc.replace_substring_regex(names, r"^(?:.*/)?([^/]*)/[^/]*$", r"\1")
+    folders = pc.replace_substring_regex(names, r"(?s)^(?:.*/)?([^/]*)/[^/]*$", r"\1")
     return pc.if_else(pc.match_substring(names, "/"), folders, None).cast(pa.string())
 
 

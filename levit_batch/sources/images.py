@@ -1,16 +1,11 @@
-"""The image column, whatever its type, as encoded bytes or the reason why a row has none."""
-
-from concurrent.futures import ThreadPoolExecutor
+"""The image column, whatever its type, as encoded bytes and paths."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
-from levit_batch.sources.lookup import read_path
-from levit_batch.storage import scheme
-
-REMOTE_READS = 8  # at a time, in one replica
+from levit_batch.sources.lookup import printable
 
 
 def check_image_type(kind: pa.DataType, config: SourceConfig) -> None:
@@ -22,8 +17,8 @@ def check_image_type(kind: pa.DataType, config: SourceConfig) -> None:
         )
 
 
-def image_bytes(column: pa.Array | pa.ChunkedArray, config: SourceConfig) -> tuple[pa.Array, pa.Array]:
-    """Encoded bytes [N] (null where there are none) and errors [N] ("kind: message", null where there are bytes)."""
+def image_cells(column: pa.Array | pa.ChunkedArray, config: SourceConfig) -> tuple[pa.Array, list[str | None]]:
+    """Encoded bytes [N], null where there are none, and the path or URL [N] that may lead to them."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     kind = column.type
@@ -36,25 +31,11 @@ def image_bytes(column: pa.Array | pa.ChunkedArray, config: SourceConfig) -> tup
     else:
         data, paths = pa.nulls(len(column), pa.large_binary()), column
     data = data.cast(pa.large_binary())  # one type for all shards
-    if not data.null_count:
-        return data, pa.nulls(len(data), pa.string())
-    return _look_up(data, paths, config)
-
-
-def _look_up(data: pa.Array, paths: pa.Array | None, config: SourceConfig) -> tuple[pa.Array, pa.Array]:
-    """Fill the rows that have no bytes from the files that their paths name."""
-    filled, errors = data.to_pylist(), [None] * len(data)
-    rows = pc.indices_nonzero(data.is_null()).to_pylist()
-    names = [paths[i].as_py() if paths is not None else None for i in rows]
-    remote = scheme(config.root or "") or any(name and "://" in name for name in names)
-    if remote:
-        with ThreadPoolExecutor(REMOTE_READS) as pool:
-            found = list(pool.map(lambda name: read_path(name, config), names))
-    else:
-        found = [read_path(name, config) for name in names]
-    for i, (image, error) in zip(rows, found, strict=True):
-        filled[i], errors[i] = image, error
-    return pa.array(filled, pa.large_binary()), pa.array(errors, pa.string())
+    if paths is None or not data.null_count:
+        return data, [None] * len(data)
+    # Arrow does not check that text is UTF-8; Python does, and would refuse the whole column.
+    names = [None if name is None else printable(name) for name in paths.cast(pa.large_binary()).to_pylist()]
+    return data, names
 
 
 def _is_image_struct(kind: pa.DataType) -> bool:

@@ -1,5 +1,6 @@
 """A tree of files as a table of names, sizes and stamps: compact enough for millions of files."""
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pyarrow import fs
 from levit_batch.errors import SourceError
 from levit_batch.retry import retry
 from levit_batch.sources.identity import hub_listing
+from levit_batch.sources.lookup import printable
 from levit_batch.storage import Place, scheme, shown
 
 LISTING = pa.schema([("name", pa.large_string()), ("size", pa.int64()), ("stamp", pa.large_string())])
@@ -43,22 +45,43 @@ def _batch(entries: list[Entry]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(c, t) for c, t in zip(columns, LISTING.types, strict=True)], schema=LISTING)
 
 
-def _local(folder: str, prefix: str) -> Iterator[Entry]:
+def _local(folder: str | bytes, prefix: str) -> Iterator[Entry]:
     """One folder's names at a time: no more is held than the largest folder."""
-    for name in sorted(os.listdir(folder)):
+    for name, found in sorted(_names(os.listdir(os.fsencode(folder))).items()):
         if name.startswith("."):
             continue
-        path = os.path.join(folder, name)
-        try:
-            facts = os.stat(path)
-        except OSError:  # a dangling link, or gone meanwhile: reading it says so
-            facts = os.lstat(path) if os.path.lexists(path) else None
-        if facts is None:
+        path = os.path.join(os.fsencode(folder), found)
+        if (facts := _facts(path)) is None:
             continue
         if not stat.S_ISDIR(facts.st_mode):
             yield prefix + name, facts.st_size, str(facts.st_mtime_ns)
         elif not os.path.islink(path):
-            yield from _local(path, f"{prefix}{name}/")
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                yield from _local(path, f"{prefix}{name}/")
+
+
+def _names(found: list[bytes]) -> dict[str, bytes]:
+    """Each name as text; one that is not UTF-8 is shown as no other name of its folder is."""
+    names, odd = {}, []
+    for name in found:
+        try:
+            names[name.decode()] = name
+        except UnicodeDecodeError:
+            odd.append(name)
+    for name in sorted(odd):
+        text = printable(name)
+        while text in names:
+            text = f"\\{text}"
+        names[text] = name
+    return names
+
+
+def _facts(path: bytes) -> os.stat_result | None:
+    """Of what a link leads to, or of a link that leads nowhere (reading it says so); None for what is gone meanwhile."""
+    for look in (os.stat, os.lstat):
+        with contextlib.suppress(OSError):
+            return look(path)
+    return None
 
 
 def _remote(root: Place) -> Iterator[Entry]:

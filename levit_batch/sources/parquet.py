@@ -10,17 +10,17 @@ import pyarrow.parquet as pq
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, Shard
-from levit_batch.sources import READ_ROWS, Source
-from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns, standard_table
+from levit_batch.sources import Source
+from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
 from levit_batch.sources.files import find_files
 from levit_batch.sources.identity import File, open_file, open_listed
+from levit_batch.sources.tables import READ_ROWS, TABLE_BYTES, standard_tables
 from levit_batch.storage import scheme, shown
 
 FOOTER_THREADS = 32
 # A column chunk is read in pieces of this size, so that memory does not grow with the row group.
 LOCAL_PIECE, REMOTE_PIECE = 1 << 20, 8 << 20
-BATCH_BYTES = 32 << 20  # of large images, fewer than READ_ROWS are read at a time
 
 
 def open_source(config: SourceConfig) -> "ParquetSource":
@@ -87,7 +87,8 @@ class ParquetSource(Source):
             for batch in batches:
                 row += batch.num_rows
                 if row > skip:
-                    yield standard_table(batch.slice(max(0, batch.num_rows - (row - skip))), self.config, self._schema)
+                    rest = batch.slice(max(0, batch.num_rows - (row - skip)))
+                    yield from standard_tables(rest, self.config, self._schema)
         except (pa.ArrowException, OSError) as e:
             if not (reason := damage(e)):
                 raise
@@ -101,7 +102,7 @@ def _piece(url: str) -> int:
 
 
 def _batch_rows(group: pq.RowGroupMetaData) -> int:
-    return max(1, min(READ_ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+    return max(1, min(READ_ROWS, TABLE_BYTES * group.num_rows // max(1, group.total_byte_size)))
 
 
 def _footer(listed: File) -> tuple[File, pq.FileMetaData]:

@@ -1,13 +1,17 @@
 """A tar as samples: consecutive members that share a key, `train/0001.jpg` and `train/0001.json` being one sample."""
 
+import bz2
 import io
+import lzma
 import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-NAME = re.compile(r"^((?:.*/)?[^./][^./]*)\.([^/]+)$")  # key, then everything after the first dot of the file's name
-MOST_BYTES = 1 << 30  # of one member; a larger one is not read
+NAME = re.compile(r"(?s)^((?:.*/)?[^./][^./]*)\.([^/]+)$")  # key, then everything after the first dot of the file's name
+MOST_UNPACKED = 48 << 20  # bytes at once: a whole block of bzip2, whose check stands at its end
+MOST_HEADER = 1 << 20  # bytes of a long name or of other facts about a member
+HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass
@@ -18,13 +22,37 @@ class Sample:
     """
 
     key: str
-    fields: dict[str, bytes | None] = field(default_factory=dict)  # None: not asked for
+    fields: dict[str, bytes | None] = field(default_factory=dict)  # None: not asked for, or too large
     names: dict[str, str] = field(default_factory=dict)  # the members' own names
     error: str | None = None
+
+    def size(self) -> int:
+        return sum(len(content) for content in self.fields.values() if content is not None)
 
 
 class Damaged(Exception):
     pass
+
+
+class Unpacked:
+    """A bzip2 or xz file, decompressed a bounded piece at a time; `tarfile` itself makes gigabytes of 10 kB if they say so."""
+
+    def __init__(self, stream: io.BufferedIOBase, decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor):
+        self.stream, self.decompressor = stream, decompressor
+        self.ready = io.BytesIO()
+
+    def read(self, size: int) -> bytes:
+        data = self.ready.read(size)
+        while len(data) < size and not self.decompressor.eof:
+            piece = self.stream.read(tarfile.RECORDSIZE) if self.decompressor.needs_input else b""
+            if not piece and self.decompressor.needs_input:
+                break
+            try:
+                self.ready = io.BytesIO(self.decompressor.decompress(piece, MOST_UNPACKED))
+            except (OSError, lzma.LZMAError):
+                raise tarfile.ReadError("invalid compressed data") from None
+            data += self.ready.read(size - len(data))
+        return data
 
 
 class StrictInfo(tarfile.TarInfo):
@@ -33,21 +61,27 @@ class StrictInfo(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf, encoding, errors):
         try:
-            return super().frombuf(buf, encoding, errors)
+            info = super().frombuf(buf, encoding, errors)
         except tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as e:
             raise Damaged("it ends without its end mark" if not buf else str(e)) from None
+        if info.type in HEADERS and info.size > MOST_HEADER:  # `tarfile` would read it whole
+            raise Damaged(f"a header of {info.size} bytes")
+        return info
 
 
-def samples(stream: io.BufferedIOBase, wanted: Callable[[str], bool]) -> Iterator[Sample]:
+def samples(stream: io.BufferedIOBase, wanted: Callable[[str], bool], most: int) -> Iterator[Sample]:
     """The samples of the tar in `stream`, in order. Nothing is ever written to a disk, so a member's name can do no harm.
 
-    wanted: whether a field's content is needed. Damage ends the tar with one sample that has an `error`.
+    wanted: whether a field's content is needed. most: bytes of a sample; contents beyond are not read.
+    Damage ends the tar with one sample that has an `error`.
     """
     current: Sample | None = None
     try:
-        with tarfile.open(fileobj=stream, mode=_mode(stream), tarinfo=StrictInfo) as tar:
+        text = {"encoding": "utf-8", "errors": "backslashreplace"}  # a member's name is always one that can be printed
+        plain, mode = _unpacked(stream)
+        with tarfile.open(fileobj=plain, mode=mode, tarinfo=StrictInfo, **text) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # it would keep all of them
                 key, name = split_name(member.name)
@@ -58,7 +92,7 @@ def samples(stream: io.BufferedIOBase, wanted: Callable[[str], bool]) -> Iterato
                         yield current
                     current = Sample(key)
                 current.fields[name], current.names[name] = None, member.name
-                if wanted(name) and member.size <= MOST_BYTES:
+                if wanted(name) and member.size <= most - current.size():
                     current.fields[name] = _content(tar, member)
     except (Damaged, tarfile.TarError, EOFError) as e:
         if current is not None and current.fields and not str(e).startswith("incomplete"):
@@ -87,7 +121,13 @@ def split_name(name: str) -> tuple[str | None, str]:
     return (found[1], found[2].lower()) if found else (None, "")
 
 
-def _mode(stream: io.BufferedIOBase) -> str:
-    """Plain tars are read by seeking over what is not needed, compressed ones as a stream."""
-    compressed = stream.peek(6)[:6].startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
-    return "r|*" if compressed else "r:"
+def _unpacked(stream: io.BufferedIOBase) -> tuple[io.BufferedIOBase | Unpacked, str]:
+    """The tar, and how it is read: a plain one by seeking over what is not needed."""
+    start = stream.peek(6)[:6]
+    if start.startswith(b"\x1f\x8b"):
+        return stream, "r|gz"
+    if start.startswith(b"BZh"):
+        return Unpacked(stream, bz2.BZ2Decompressor()), "r|"
+    if start.startswith(b"\xfd7zXZ"):
+        return Unpacked(stream, lzma.LZMADecompressor(memlimit=4 * MOST_UNPACKED)), "r|"
+    return stream, "r:"

@@ -16,11 +16,13 @@ import pyarrow as pa
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
 from levit_batch.plan import Chunk, Shard
-from levit_batch.sources import READ_ROWS, Source
-from levit_batch.sources.columns import check_columns, error_table, standard_table
+from levit_batch.sources import Source
+from levit_batch.sources.columns import check_columns, standard_table
 from levit_batch.sources.files import find_files
 from levit_batch.sources.identity import File, identified, open_file
 from levit_batch.sources.imagefolder import IMAGE, IMAGE_ENDINGS
+from levit_batch.sources.lookup import Found
+from levit_batch.sources.tables import found_arrays, tables
 from levit_batch.sources.tar_samples import Sample, samples
 from levit_batch.storage import scheme, shown
 
@@ -48,7 +50,7 @@ class WebDataset(Source):
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        found = list(islice(self._samples(self.files[0].url, None, lambda name: True), LOOK_AT))
+        found = list(islice(self._samples(self.files[0].url, None, _tells_type), LOOK_AT))
         if not found or found[0].error:
             said = found[0].error if found else "it holds no samples"
             raise SourceError(f"{shown(self.files[0].url)}: not a WebDataset tar: {said}")
@@ -75,25 +77,14 @@ class WebDataset(Source):
         return sum(1 for _ in islice(self._samples(shard.url, shard.version, lambda name: False), most))
 
     def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
-        part: list[Sample] = []
-        for i, sample in enumerate(self._samples(chunk.url, chunk.version, self._wanted)):
-            if sample.error:
-                yield from self._tables(part)
-                part = []
-                if i >= first:
-                    yield error_table(1, sample.error, self.config, self._schema)
-            elif i >= first:
-                part.append(sample)
-            if len(part) == READ_ROWS:
-                yield from self._tables(part)
-                part = []
-        yield from self._tables(part)
+        found = islice(self._samples(chunk.url, chunk.version, self._wanted), first, None)
+        yield from tables(found, Sample.size, self._table)
 
     def _samples(self, url: str, version: str | None, wanted) -> Iterator[Sample]:
         stream, _ = open_file(url, version)
         piece = REMOTE_PIECE if scheme(url) not in ("", "file") else io.DEFAULT_BUFFER_SIZE
         with stream, io.BufferedReader(stream, piece) as buffered:
-            yield from samples(buffered, wanted)
+            yield from samples(buffered, wanted, self.config.max_image_bytes)
 
     def _wanted(self, name: str) -> bool:
         return name in self._needed or self._is_image(name)
@@ -109,29 +100,32 @@ class WebDataset(Source):
             return f".{name}" in IMAGE_ENDINGS or name == column
         return name in column.lower().split(";")
 
-    def _tables(self, part: list[Sample]) -> Iterator[pa.Table]:
+    def _table(self, part: list[Sample]) -> pa.Table:
         """The samples as one table; a field that a sample does not have is null."""
-        if not part:
-            return
-        images, errors, paths = zip(*(self._image(sample) for sample in part), strict=True)
+        found, paths = zip(*(self._image(sample) for sample in part), strict=True)
         columns: dict[str, pa.Array] = {}
         for field in self._schema:
             if field.name == KEY:
-                columns[KEY] = pa.array([sample.key for sample in part], pa.string())
+                columns[KEY] = pa.array([sample.key or None for sample in part], pa.string())
             elif field.name in self._needed and field.type != IMAGE:
                 columns[field.name] = _values([s.fields.get(field.name) for s in part], field)
         image = [{"bytes": None, "path": path} for path in paths]
         columns.setdefault(self.config.image_column, pa.array(image, IMAGE))
-        found = pa.array(images, pa.large_binary()), pa.array(errors, pa.string())
-        yield standard_table(pa.table(columns), self.config, self._schema, found)
+        return standard_table(pa.table(columns), self.config, self._schema, found_arrays(found))
 
-    def _image(self, sample: Sample) -> tuple[bytes | None, str | None, str]:
-        """Bytes, or why there are none, and the member's name."""
+    def _image(self, sample: Sample) -> tuple[Found, str]:
+        """The image, and its member's name."""
         name = next((name for name in sample.fields if self._is_image(name)), None)
-        if name is None:
-            return None, f"missing: sample {sample.key} has no image member", sample.key
-        data = sample.fields[name]
-        return data, None if data is not None else f"unreadable: {sample.names[name]} is too large", sample.names[name]
+        if sample.error or name is None:
+            return (None, sample.error or f"missing: sample {sample.key} has no image member"), sample.key
+        data, path = sample.fields[name], sample.names[name]
+        said = f"unreadable: {path}: its sample is larger than source.max_image_bytes ({self.config.max_image_bytes})"
+        return (data, None if data is not None else said), path
+
+
+def _tells_type(name: str) -> bool:
+    """Whether a field's content says more of its type than its name does."""
+    return name.rsplit(".", 1)[-1] == "json"
 
 
 def _type(name: str, contents: list[bytes]) -> pa.DataType:
