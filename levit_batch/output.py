@@ -34,7 +34,7 @@ from levit_batch.storage import Place, place
 ENDINGS = {"parquet": ".parquet", "arrow": ".arrow"}
 CHUNK_FILE = re.compile(r"(?P<first>\d{9,})-(?P<last>\d{9,}|end)\.(?P<version>[0-9a-f]{8})\.(?:parquet|arrow)")
 FOLDER = re.compile(r"(?:[a-z0-9-]{1,60}-)?[0-9a-f]{16}")
-TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.tmp")  # of `Place.write_bytes`
+TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")  # of `Place.write_bytes`
 UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
 OWN_NAMES = ("job.json", "metrics.json", "report.html", UNMEASURED)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote

@@ -8,6 +8,7 @@ import functools
 import os
 import posixpath
 import re
+import secrets
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -78,8 +79,8 @@ class Place:
 
 def _write_local(path: str, data: bytes | memoryview, lasting: bool) -> None:
     folder, name = os.path.split(path)
-    # The leading dot and the ending keep readers away; the process id keeps two writers apart.
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    # The leading dot and the ending keep readers away; process ids are the same in two containers, so chance helps.
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with _create(temporary) as file:
             file.write(data)

@@ -156,7 +156,7 @@ def test_overwrite_deletes_only_what_this_tool_wrote(tmp_path):
     put(found, Chunk("s", "", OLD, 0, 10))
     found.write_json("job.json", {})
     found.write_json("runs/20260101T000000Z.json", {})
-    (tmp_path / f"out/data/{S}/.000000000-000000009.00000000.parquet.4194305.tmp").write_bytes(b"half")
+    (tmp_path / f"out/data/{S}/.000000000-000000009.00000000.parquet.4194305.0123abcd.tmp").write_bytes(b"half")
     for name in ("notes.txt", f"data/{S}/mine.parquet", "data/extra.csv"):
         (tmp_path / "out" / name).write_bytes(b"mine")
     found.delete(found.own_files())

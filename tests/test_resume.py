@@ -235,11 +235,11 @@ def test_only_who_holds_the_output_replaces_or_retires(output):
 
 def test_temporary_files_of_dead_writers_are_garbage(output, tmp_path):
     label(output, plan(output, [A]).pending)
-    (tmp_path / f"data/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.4194305.tmp").write_bytes(b"half")
-    (tmp_path / f"data/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.{os.getpid()}.tmp").write_bytes(b"half")
+    (tmp_path / f"data/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.4194305.0123abcd.tmp").write_bytes(b"half")
+    (tmp_path / f"data/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.{os.getpid()}.0123abcd.tmp").write_bytes(b"half")
     (tmp_path / f"_attempts/{folder_of('a')}").mkdir(parents=True)
-    (tmp_path / f"_attempts/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.4194306.tmp").write_bytes(b"half")
-    assert [place.path.split(".")[-2:] for place in plan(output, [A]).garbage] == [["4194305", "tmp"], ["4194306", "tmp"]]
+    (tmp_path / f"_attempts/{folder_of('a')}/.000000000-000000099.aaaaaaaa.parquet.4194306.0123abcd.tmp").write_bytes(b"half")
+    assert [place.path.split(".")[-3] for place in plan(output, [A]).garbage] == ["4194305", "4194306"]
 
 
 def test_markers_of_attempts_at_finished_chunks_are_garbage(output):
