@@ -26,7 +26,7 @@ FSSPEC = {"hf", "http", "https"}
 PINNED = re.compile(
     r"(?:(?P<kind>datasets|spaces|models)/)?(?P<repo>[^/@]+/[^/@]+)@(?P<commit>[0-9a-f]{40})/(?P<path>.+)"
 )
-# For S3: without it each file, however small, goes up in parts: three requests, and what a killed process leaves stays in the bucket.
+# For S3: without it each file, however small, goes up in parts: three requests, and parts that stay when a process is killed.
 ONE_PUT = "allow_delayed_open=true"
 OPTIONS = re.compile(r"\?(region|endpoint_override|scheme|anonymous|retry_limit_seconds|project_id)=")
 
