@@ -13,7 +13,7 @@ BREAKS = re.compile(r"[\t\n]")
 
 
 def inert(text: str) -> str:
-    """`text` with all that a terminal would obey, but for ends of lines and tabs, as \\uXXXX, which JSON reads back; no colours."""
+    """`text` with what a terminal would obey, ends of lines and tabs apart, as \\uXXXX, which JSON reads back; no colours."""
     return ACTIVE.sub(_escaped, COLOUR.sub("", text))
 
 
