@@ -117,7 +117,8 @@ def install_systemd(job: Nightly) -> str:
 
 
 def cron_lines(job: Nightly, log: Path, zone: str = '""') -> str:
-    """A block of a crontab, after which `zone` holds again for lines that follow. The run's own lock keeps two nights apart; `flock` also keeps them from queueing up."""
+    """A block of a crontab, after which the time zone `zone` holds again. The run's own lock keeps two nights apart; `flock` also
+    keeps them from queueing up."""
     lock = shlex.quote(str(log.with_suffix(".lock")))
     command = f"cd {shlex.quote(str(job.folder))} && {shlex.join(job.command)} >> {shlex.quote(str(log))} 2>&1"
     whole = f"flock -n -E {LOCKED} {lock} sh -c {shlex.quote(command)}".replace("%", "\\%")
