@@ -5,14 +5,20 @@ import datetime
 import decimal
 import json
 import os
+import re
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from levit_batch.errors import OutputError
 from levit_batch.output import Output
 from levit_batch.scan import require_files, scan_files, schema_of
+
+FORMULA = r"^([=+\-@＝＋－＠\t\r\n])"  # how a text begins that a spreadsheet would run
+
+TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 def new_folder(path: str) -> str:
@@ -27,13 +33,16 @@ def new_folder(path: str) -> str:
 
 
 def export_csv(output: Output, out: str) -> int:
-    """Write `out`/rows.csv; returns the rows. Lists are JSON text; embeddings and logits are left out (see numpy)."""
+    """Write `out`/rows.csv; returns the rows. Lists are JSON text; embeddings and logits are left out (see numpy).
+
+    Texts are as `for_spreadsheets` makes them; JSON lines have them as they are.
+    """
     files = require_files(output)
     columns = [field.name for field in schema_of(files[0]) if field.name not in ("embedding", "logits")]
     writer, rows = None, 0
     with open(os.path.join(new_folder(out), "rows.csv"), "wb") as file:
         for _, table in scan_files(files, columns):
-            table = pa.table({name: _flat(table[name]) for name in table.schema.names})
+            table = for_spreadsheets(pa.table({name: _flat(table[name]) for name in table.schema.names}))
             writer = writer or pyarrow.csv.CSVWriter(file, table.schema)
             writer.write_table(table)
             rows += table.num_rows
@@ -48,6 +57,16 @@ def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
         values = [plain(value) for value in column.to_pylist()]
         return pa.array([None if v is None else json.dumps(v, ensure_ascii=False) for v in values], pa.string())
     return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
+
+
+def for_spreadsheets(table: pa.Table) -> pa.Table:
+    """`table` with an apostrophe before each text and name that a spreadsheet would take for a formula."""
+    columns = [_inert(column) if any(kind(column.type) for kind in TEXTS) else column for column in table.columns]
+    return pa.table(columns, [re.sub(FORMULA, r"'\1", name) for name in table.schema.names])
+
+
+def _inert(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.replace_substring_regex(column.cast(pa.large_string()), FORMULA, r"'\1")
 
 
 def export_jsonl(output: Output, out: str) -> int:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from levit_batch.errors import ConfigError
-from levit_batch.export import new_folder
+from levit_batch.export import for_spreadsheets, new_folder
 from levit_batch.output import Output
 from levit_batch.scan import list_matrix, require_files, scan, schema_of
 
@@ -95,6 +95,7 @@ def _write(
                     )
                 files[name][place : place + len(values)] = values
             said = table.select([name for name in INDEX if name in table.schema.names and not _is_list(table, name)])
+            said = for_spreadsheets(said)
             writer = writer or pyarrow.csv.CSVWriter(index, said.schema)
             writer.write_table(said)
             place += table.num_rows

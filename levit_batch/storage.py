@@ -28,6 +28,8 @@ PINNED = re.compile(
     r"(?:(?P<kind>datasets|spaces|models)/)?(?P<repo>[^/@]+/[^/@]+)@(?P<commit>[0-9a-f]{40})/(?P<path>.+)"
 )
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+# For S3: without it each file, however small, goes up in parts: three requests, and parts that stay when a process is killed.
+ONE_PUT = "allow_delayed_open=true"
 OPTIONS = re.compile(r"\?(region|endpoint_override|scheme|anonymous|retry_limit_seconds|project_id)=")
 
 
@@ -62,7 +64,8 @@ class Place:
         return self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True, recursive=recursive))
 
     def write_bytes(self, data: bytes | memoryview, lasting: bool = True) -> None:
-        """Write the file in one step: a temporary name then a rename locally, one PUT on an object store.
+        """Write the file in one step: a temporary name then a rename locally, on an object store one PUT (more than 10 MB: parts,
+        which are one file when the last has arrived).
 
         A file that is not `lasting` may be lost, or empty, when the machine (not the process) dies within seconds.
         """
@@ -144,7 +147,7 @@ def _split_options(url: str) -> tuple[str, str]:
 @functools.lru_cache(64)
 def _bucket(url: str) -> fs.FileSystem:
     try:
-        return fs.FileSystem.from_uri(url)[0]
+        return fs.FileSystem.from_uri(url + ("&" if "?" in url else "?") + ONE_PUT if scheme(url) == "s3" else url)[0]
     except (OSError, ValueError) as e:
         raise UserError(
             f"{shown(url)}: cannot be opened: {e}; check the address and the credentials in the environment"

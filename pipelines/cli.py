@@ -11,6 +11,7 @@ import sys
 
 from levit_batch.errors import LevitBatchError
 from levit_batch.redact import redact
+from pipelines.inert import inert_output
 
 COMMANDS = (
     "run",
@@ -37,6 +38,7 @@ COMMANDS = (
 INTERRUPTED = 130
 
 
+@inert_output()
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code (see `--help` for their meaning)."""
     args = parser().parse_args(argv)

@@ -14,7 +14,7 @@ from pathlib import Path
 from levit_batch.config import ComputeConfig, JobConfig
 from levit_batch.errors import ConfigError, JobError
 from levit_batch.storage import scheme
-from pipelines.local_ray import silently
+from pipelines.local_ray import own_folder, silently
 from pipelines.sizing import Capacity, Nodes, Size, size_for, why_not
 
 # Descriptors, records and one copy of the weights: a replica's pixels stay in its own memory.
@@ -38,7 +38,7 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
         options["object_store_memory"] = OBJECT_STORE_BYTES  # pixels travel through it only when decoding is apart
     try:
         with contextlib.nullcontext() if verbose else silently(local):
-            ray.init(
+            started = ray.init(
                 address=compute.address or "local",
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.ERROR,
@@ -49,10 +49,11 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
         raise ConfigError(f"compute.address: no Ray cluster answers at {compute.address}: {e}") from None
     except (RuntimeError, OSError) as e:
         raise JobError(f"Ray could not be started: {e}") from e
-    try:
+    with contextlib.ExitStack() as stack:
+        if local and not verbose:  # its logs are what somebody may look for who wants to hear what Ray says
+            stack.enter_context(own_folder(Path(started.address_info["session_dir"])))
+        stack.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 def check_address(address: str | None) -> None:

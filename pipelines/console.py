@@ -7,13 +7,26 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.inert import inert, inert_cell
+
 PIPED_WIDTH = 160  # a pipe has no width of its own
+
+
+class InertConsole(Console):
+    """A console on standard output or error whose texts cannot steer the terminal (those of tables: see `table`)."""
+
+    def __init__(self, *, stderr: bool = False, **options):
+        stream = sys.stderr if stderr else sys.stdout
+        super().__init__(file=getattr(stream, "rich_proxied_file", stream), **options)  # not what would escape rich's own
+
+    def print(self, *objects, **options) -> None:
+        super().print(*(inert(text) if isinstance(text, str) else text for text in objects), **options)
 
 
 def console() -> Console:
     """Standard output. Nothing in what is printed is taken for markup: class names may hold brackets and colons."""
     width = None if sys.stdout.isatty() else PIPED_WIDTH
-    return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
+    return InertConsole(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
 def table(
@@ -24,9 +37,9 @@ def table(
     for i, name in enumerate(head):
         number = i in right
         made.add_column(
-            Text(name), justify="right" if number else "left", overflow="fold", no_wrap=number, header_style="bold"
+            Text(inert_cell(name)), justify="right" if number else "left", overflow="fold", no_wrap=number, header_style="bold"
         )
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(inert_cell(cell)) for cell in row))
     # Table's own title would be broken to the width of a narrow table.
     return made if title is None else Group(Text(title, style="italic"), made)

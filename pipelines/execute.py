@@ -17,7 +17,8 @@ from pipelines.supervise import is_lost, supervise
 from pipelines.work import Work
 
 GROUPS_PER_REPLICA = 25  # tasks that a replica gets through a long job, at the least
-LARGEST_GROUP = 16  # chunks in one task
+LARGEST_GROUP = 16  # chunks in one task, until that makes more than MOST_GROUPS of them: each costs the driver a millisecond
+MOST_GROUPS = 6_000
 
 
 class Execution:
@@ -51,7 +52,7 @@ class Execution:
         size = self._size(len(chunks))
         supervise(set_context(stages=2 if size.decoders else 1))
         # from_arrow would start a task for each block, only to count its rows.
-        dataset = ray.data.from_blocks(group(chunks, 1 if size.decoders else size.replicas[1]))
+        dataset = ray.data.from_blocks(group(chunks, (size.decoders or size.replicas)[1]))
         options = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
         if size.decoders:
             dataset = dataset.map_batches(
@@ -126,9 +127,12 @@ def make_work(prepared: Prepared, run: str, redo: bool) -> Work:
 
 
 def group(chunks: list[Chunk], replicas: int) -> list[pa.Table]:
-    """Descriptors in blocks of several, so that the driver is not asked for each; single at the end, to end together."""
-    size = max(1, min(LARGEST_GROUP, len(chunks) // (replicas * GROUPS_PER_REPLICA)))
-    tail = max(0, len(chunks) - size * replicas * 2) if size > 1 else 0
-    tail -= tail % size
-    blocks = [chunks[i : i + size] for i in range(0, tail, size)] + [[chunk] for chunk in chunks[tail:]]
-    return [chunk_table(block) for block in blocks]
+    """Descriptors in blocks of several, so that the driver is not asked for each; fewer and fewer at the end, to end together."""
+    largest = max(LARGEST_GROUP, len(chunks) // MOST_GROUPS)
+    largest = min(largest, len(chunks) // (replicas * GROUPS_PER_REPLICA))
+    blocks, at = [], 0
+    while at < len(chunks):
+        size = max(1, min(largest, (len(chunks) - at) // (replicas * 4)))  # two are under way in each replica
+        blocks.append(chunk_table(chunks[at : at + size]))
+        at += size
+    return blocks

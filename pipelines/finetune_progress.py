@@ -1,13 +1,13 @@
 """What a person sees while a training runs: a bar where there is a terminal, a line an epoch where there is none."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipelines.console import InertConsole
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -15,7 +15,7 @@ Report = Callable[[dict[str, Any]], None]
 @contextlib.contextmanager
 def shown() -> Iterator[Report]:
     """A function that takes the trainer's events: a step's (`step`, `steps`, `loss`, ...) or an epoch's (`entry`)."""
-    console = Console(file=sys.stderr)
+    console = InertConsole(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("starting", total=None)

@@ -1,9 +1,14 @@
-"""Ray that says nothing of itself, and, started for one job on one machine, without what that job does not need."""
+"""Ray that says nothing of itself, and, started for one job on one machine, without what that job does not need; nor does it
+leave a folder behind."""
 
 import contextlib
+import fcntl
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -19,6 +24,33 @@ QUIET = {
 # Methods of Ray's `Node` that start a process each. Without them: 1.3 s of a core at the start, half of it waited for, 180 MB,
 # and a hundredth of the speed later.
 NEEDLESS = ("start_monitor", "start_api_server", "start_log_monitor")
+
+MARK = "levit-batch"  # a file in a session's folder that its run holds locked for as long as it lives
+
+
+@contextlib.contextmanager
+def own_folder(session: Path) -> Iterator[None]:
+    """The folder `session` of a Ray that was started here goes at the end; those of runs that were killed go now."""
+    for mark in session.parent.glob(f"session_*/{MARK}"):
+        _remove_dead(mark)
+    fd, made = tempfile.mkstemp(dir=session)
+    fcntl.flock(fd, fcntl.LOCK_EX)  # the kernel lets go when this process ends, however it ends
+    os.rename(made, session / MARK)  # not before it is locked
+    try:
+        yield
+    finally:
+        shutil.rmtree(session, ignore_errors=True)
+        os.close(fd)
+
+
+def _remove_dead(mark: Path) -> None:
+    """Remove the session of `mark` if it is this user's and its run is no more."""
+    with contextlib.suppress(OSError):  # another run was faster
+        if mark.parent.is_symlink() or mark.parent.stat().st_uid != os.geteuid():
+            return
+        with open(mark) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(mark.parent)
 
 
 @contextlib.contextmanager

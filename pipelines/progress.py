@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from levit_batch.resume import Progress as Plan
+from pipelines.console import InertConsole
 
 LINE_EVERY = 10.0  # seconds between plain lines
 
@@ -28,7 +29,7 @@ class Display:
 
     @classmethod
     def on_stderr(cls) -> "Display":
-        return cls(Console(stderr=True, highlight=False, soft_wrap=True))
+        return cls(InertConsole(stderr=True, highlight=False, soft_wrap=True))
 
     def say(self, text: str) -> None:
         if self.console:

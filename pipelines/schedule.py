@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from pipelines.nightly import LOCKED
 from pipelines.ship import check_secrets
 
 LOCK_WAIT = 300  # seconds: longer than a dead holder's claim lives
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # a crontab need not be UTF-8, and its lines stay as they are
 STOP_SECONDS = 120  # from the signal until a run is killed: chunks under way are given up at once
 
 
@@ -115,34 +117,61 @@ def install_systemd(job: Nightly) -> str:
     )
 
 
-def cron_lines(job: Nightly, log: Path) -> str:
-    """A block of a crontab. The run's own lock keeps two nights apart; `flock` also keeps them from queueing up."""
+def cron_lines(job: Nightly, log: Path, zone: str = '""') -> str:
+    """A block of a crontab, after which the time zone `zone` holds again. The run's own lock keeps two nights apart; `flock` also
+    keeps them from queueing up."""
     lock = shlex.quote(str(log.with_suffix(".lock")))
     command = f"cd {shlex.quote(str(job.folder))} && {shlex.join(job.command)} >> {shlex.quote(str(log))} 2>&1"
     whole = f"flock -n -E {LOCKED} {lock} sh -c {shlex.quote(command)}".replace("%", "\\%")
     return (
         f"# levit-batch {job.name}: begin. CRON_TZ is cronie's; Debian's cron ignores it and takes the system's time zone.\n"
-        f"CRON_TZ={job.cron.timezone}\n{job.cron} {whole}\n# levit-batch {job.name}: end\n"
+        f"CRON_TZ={job.cron.timezone}\n{job.cron} {whole}\nCRON_TZ={zone}\n# levit-batch {job.name}: end\n"
     )
 
 
 def install_cron(job: Nightly, log: Path) -> str:
-    """Put the block at the end of this user's crontab, in the place of an older one of the same name. Raises JobError."""
+    """Put the block at the end of this user's crontab, in the place of an older one of the same name. Raises JobError.
+
+    The crontab as it was is kept beside the log.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    listed = subprocess.run([which("crontab"), "-l"], capture_output=True, text=True)
-    before = listed.stdout if listed.returncode == 0 else ""
-    call([which("crontab"), "-"], "the crontab is as it was", without(before, job.name) + cron_lines(job, log))
-    return f"installed in the crontab; what it prints goes to {log}"
+    before = read_crontab()
+    others = without(before, job.name)
+    zones = re.findall(r"^CRON_TZ=(.+)$", others, re.MULTILINE)
+    after = others + cron_lines(job, log, *zones[-1:])
+    kept = log.with_suffix(".crontab-before")
+    kept.write_text(before, **TEXT)
+    call([which("crontab"), "-"], f"what the crontab was is in {kept}", after)
+    if not read_crontab().endswith(after):
+        raise JobError(f"crontab did not keep what was written to it; what it was is in {kept}")
+    return f"installed in the crontab, which was before as in {kept}; what the job prints goes to {log}"
+
+
+def read_crontab() -> str:
+    """This user's crontab, "" where there is none. Raises JobError when it cannot be read: an unread one must not be replaced."""
+    environment = os.environ | {"LC_ALL": "C"}
+    listed = subprocess.run([which("crontab"), "-l"], capture_output=True, env=environment, **TEXT)
+    if listed.returncode and "no crontab for" not in listed.stderr:
+        said = listed.stderr.strip().splitlines() or [f"exit code {listed.returncode}"]
+        raise JobError(f"crontab -l: {said[-1]}; nothing is changed: without --install the lines are printed")
+    return "" if listed.returncode else listed.stdout
 
 
 def without(crontab: str, name: str) -> str:
-    """`crontab` without the block of the job `name`."""
+    """`crontab` without the block of the job `name`. Raises JobError for a block without its last line."""
     kept, inside = [], False
-    for line in crontab.splitlines():
-        inside = inside or line.startswith(f"# levit-batch {name}: begin")
-        if not inside:
+    begin, end = f"# levit-batch {name}: begin", f"# levit-batch {name}: end"
+    for line in crontab.removesuffix("\n").split("\n") if crontab else []:
+        if line.startswith(begin):
+            if inside:
+                break
+            inside = True
+        elif inside and line == end:
+            inside = False
+        elif not inside:
             kept.append(line)
-        inside = inside and line != f"# levit-batch {name}: end"
+    if inside:
+        raise JobError(f'the crontab has "{begin}" without "{end}" below it: mend it with crontab -e; nothing is changed')
     return "".join(f"{line}\n" for line in kept)
 
 
@@ -157,7 +186,7 @@ def which(program: str) -> str:
 
 def call(command: list[str], otherwise: str, text: str | None = None) -> None:
     which(command[0])
-    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    done = subprocess.run(command, input=text, capture_output=True, **TEXT)
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
         raise JobError(f"{' '.join(command)}: {reason[-1]}; {otherwise}")

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,7 @@ from cleanlab.filter import find_label_issues
 from PIL import Image
 
 from levit_batch.errors import ConfigError, OutputError
-from levit_batch.export import export_csv, export_jsonl
+from levit_batch.export import export_csv, export_jsonl, for_spreadsheets
 from levit_batch.export_arrays import export_cleanlab, export_numpy, softmax
 from levit_batch.export_images import export_fiftyone
 from levit_batch.scan import list_matrix
@@ -32,6 +33,35 @@ def test_csv(made, tmp_path):
     assert frame.error.notna().sum() == 2 and frame.top_labels.isna().sum() == 2
     assert [json.loads(text) for text in frame.top_labels.dropna()] == made.table["top_labels"].drop_null().to_pylist()
     assert "embedding" not in frame and frame["image.path"][0] == "0/0000.png"
+
+
+FORMULAS = ("=cmd|' /C calc'!A0", "+1+2", "-2", "@SUM(A1)", "\t=1", "\r=1", "＝1")
+
+
+def test_csv_holds_no_formulas_and_jsonl_every_text_as_it_is(tmp_path):
+    classes = (*FORMULAS, "plain - text")
+    made = make_output(tmp_path, classes=classes)
+    export_csv(made.output, str(tmp_path / "x"))
+    with open(tmp_path / "x/rows.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = made.table["label_name"].to_pylist()
+    assert set(names) - {None} == set(classes)
+    assert [row["label_name"] for row in rows] == [f"'{n}" if n in FORMULAS else n or "" for n in names]
+    assert not any(cell.startswith(FORMULAS + tuple("=+-@")) for row in rows for cell in row.values() if cell)
+    assert float(rows[0]["score"]) == pytest.approx(made.table["score"][0].as_py())
+    export_jsonl(made.output, str(tmp_path / "y"))
+    lines = (tmp_path / "y/rows.jsonl").read_text().splitlines()
+    assert [json.loads(line)["label_name"] for line in lines] == names
+    export_numpy(made.output, str(tmp_path / "z"))
+    assert {row["label_name"][0] for row in csv.DictReader(open(tmp_path / "z/index.csv", newline=""))} == {"'", "p"}
+
+
+def test_numbers_and_names_of_columns():
+    views = pa.array(["@", ""], pa.string_view())
+    table = pa.table({"=1+1": [-1, None], "n": [-0.5, 2.0], "t": pa.array(["-", None]), "u": views})
+    safe = for_spreadsheets(table)
+    assert safe.schema.names == ["'=1+1", "n", "t", "u"]
+    assert list(safe.to_pydict().values()) == [[-1, None], [-0.5, 2.0], ["'-", None], ["'@", ""]]
 
 
 def test_jsonl(made, tmp_path):

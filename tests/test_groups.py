@@ -11,7 +11,7 @@ def chunks(n):
 
 
 def test_every_chunk_is_in_one_group_in_order():
-    for n in (1, 7, 100, 1_000, 100_000):
+    for n in (0, 1, 7, 100, 1_000, 100_000):
         for replicas in (1, 2, 64):
             groups = group(chunks(n), replicas)
             assert [c.first for table in groups for c in chunks_of_table(table)] == list(range(n))
@@ -20,8 +20,16 @@ def test_every_chunk_is_in_one_group_in_order():
 
 def test_small_jobs_and_the_end_of_long_ones_go_chunk_by_chunk():
     assert all(table.num_rows == 1 for table in group(chunks(40), 2))
-    long = [table.num_rows for table in group(chunks(100_000), 2)]
-    assert long[0] == LARGEST_GROUP and set(long[-32:]) == {1} and len(long) < 7_000
+    for replicas in (1, 2, 64):
+        long = [table.num_rows for table in group(chunks(100_000), replicas)]
+        assert long[0] == LARGEST_GROUP and len(long) < 7_500
+        assert long == sorted(long, reverse=True) and set(long[-4 * replicas :]) == {1}
+
+
+def test_the_driver_hands_over_no_more_groups_of_a_very_long_job():
+    for replicas in (2, 64):
+        many = [table.num_rows for table in group(chunks(1) * 1_000_000, replicas)]
+        assert sum(many) == 1_000_000 and len(many) < 8_500 and max(many) < 200 and set(many[-4 * replicas :]) == {1}
 
 
 def test_pixels_travel_as_one_row_without_a_copy():

@@ -1,5 +1,11 @@
+import fcntl
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from ray._private.node import Node
@@ -50,3 +56,23 @@ def test_a_ray_with_other_names_keeps_its_helpers(monkeypatch):
     monkeypatch.setattr(local_ray, "NEEDLESS", ("start_what_no_ray_has",))
     with silently(True):
         assert not hasattr(Node, "start_what_no_ray_has")
+
+
+def test_no_folder_stays_of_a_run_that_ended_and_only_its_own_of_one_that_was_killed():
+    code = SESSION.replace("print(answer", "os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2:] else print(answer")
+    root = Path(tempfile.mkdtemp(prefix="lb"))  # a short path: Ray's sockets lie below it
+    env = os.environ | {"RAY_TMPDIR": str(root)}
+    try:
+        killed = subprocess.run([sys.executable, "-c", "import os, signal" + code, "silent", "x"], env=env)
+        assert killed.returncode == -signal.SIGKILL
+        (dead,) = (folder for folder in (root / "ray").iterdir() if folder.is_dir() and not folder.is_symlink())
+        strange, busy = root / "ray/session_of_somebody", root / "ray/session_of_another_run"
+        for folder in (strange, busy):
+            folder.mkdir()
+        with open(busy / local_ray.MARK, "w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            subprocess.run([sys.executable, "-c", SESSION, "silent"], env=env, check=True)
+            left = {folder for folder in (root / "ray").iterdir() if folder.is_dir() and not folder.is_symlink()}
+        assert left == {strange, busy} and dead not in left
+    finally:
+        shutil.rmtree(root)

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from pipelines.cli import main
 from pipelines.schedule import without
 
@@ -71,22 +73,86 @@ def test_cron_line_is_absolute_locked_and_logged(capsys, monkeypatch, tmp_path):
     assert command[7].startswith(f"cd {Path.cwd()} && /") and command[7].endswith(f">> '{log}' 2>&1")
 
 
-def test_cron_installs_once_beside_what_was_there(capsys, monkeypatch, tmp_path):
-    """With a `crontab` that keeps its table in a file, since this must not touch the machine's own."""
+@pytest.fixture
+def crontab(monkeypatch, tmp_path) -> Path:
+    """The file in which a stand-in for `crontab` keeps its table, since this must not touch the machine's own."""
     store, program = tmp_path / "table", tmp_path / "bin" / "crontab"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nif [ "$1" = -l ]; then cat {store}; else cat > {store}; fi\n')
+    none = "echo 'no crontab for me' >&2; exit 1"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = - ]; then exec cat > {store}; fi\n'
+        f'[ -e {tmp_path}/broken ] && {{ echo "cannot open spool: Permission denied" >&2; exit 1; }}\n'
+        f"[ -e {store} ] || {{ {none}; }}\ncat {store}\n"
+    )
     program.chmod(0o755)
-    store.write_text("5 5 * * * mine\n")
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path))
+    return store
+
+
+def install(capsys) -> tuple[int, str]:
+    code = main(["schedule", "configs/nightly.yaml", *CRON, "--target=cron", "--install"])
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def test_cron_installs_once_beside_what_was_there(capsys, crontab, tmp_path):
+    mine = "# caf\udce9\u2028\n5 5 * * * mine".encode("utf-8", "surrogateescape")  # not UTF-8, and without a last line end
+    crontab.write_bytes(mine)
     printed(capsys, "--target=cron")
-    assert store.read_text() == "5 5 * * * mine\n"  # printing changes nothing
+    assert crontab.read_bytes() == mine  # printing changes nothing
     for _ in range(2):
-        assert "installed in the crontab" in printed(capsys, "--target=cron", "--install")
-    lines = store.read_text().splitlines()
-    assert lines[0] == "5 5 * * * mine" and len(lines) == 5
-    assert without(store.read_text(), "levit-batch-nightly") == "5 5 * * * mine\n"
+        assert "installed in the crontab" in install(capsys)[1]
+    assert crontab.read_bytes().startswith(mine + b"\n# levit-batch ") and crontab.read_bytes().count(b"begin") == 1
+    text = crontab.read_text(errors="surrogateescape")
+    assert without(text, "levit-batch-nightly").encode(errors="surrogateescape") == mine + b"\n"
+    kept = tmp_path / ".local/state/levit-batch/levit-batch-nightly.crontab-before"
+    assert kept.read_bytes() == crontab.read_bytes()  # of the second time
+
+
+def test_cron_begins_a_crontab(capsys, crontab):
+    assert install(capsys)[0] == 0 and crontab.read_text().startswith("# levit-batch levit-batch-nightly: begin")
+    assert crontab.read_text().endswith('CRON_TZ=""\n# levit-batch levit-batch-nightly: end\n')  # in cronie: none
+
+
+def test_the_time_zone_holds_for_the_job_alone(capsys, crontab):
+    crontab.write_text("CRON_TZ=Asia/Tokyo\n1 1 * * * before\n")
+    install(capsys)
+    with crontab.open("a") as file:
+        file.write("2 2 * * * after\n")
+    assert zones(crontab) == {"before": "Asia/Tokyo", "nightly": "Europe/Berlin", "after": "Asia/Tokyo"}
+    install(capsys)  # now it stands after both
+    assert crontab.read_text().endswith("CRON_TZ=Asia/Tokyo\n# levit-batch levit-batch-nightly: end\n")
+    assert zones(crontab) == {"before": "Asia/Tokyo", "after": "Asia/Tokyo", "nightly": "Europe/Berlin"}
+
+
+def zones(crontab: Path) -> dict[str, str]:
+    """The time zone in which cronie would start each command."""
+    found, zone = {}, ""
+    for line in crontab.read_text().splitlines():
+        if line.startswith("CRON_TZ="):
+            zone = line.removeprefix("CRON_TZ=")
+        elif not line.startswith("#"):
+            found["nightly" if " nightly " in line else line.split()[-1]] = zone
+    return found
+
+
+def test_a_crontab_that_cannot_be_read_is_not_replaced(capsys, crontab, tmp_path):
+    crontab.write_text("5 5 * * * mine\n6 6 * * * mine too\n")
+    (tmp_path / "broken").touch()
+    code, said = install(capsys)
+    assert code == 1 and "crontab -l: cannot open spool: Permission denied; nothing is changed" in said
+    assert said.count("\n") == 1 and crontab.read_text() == "5 5 * * * mine\n6 6 * * * mine too\n"
+
+
+def test_a_block_that_does_not_end_takes_no_other_line_with_it(capsys, crontab):
+    install(capsys)
+    block = crontab.read_text()
+    cut = "".join(block.splitlines(keepends=True)[:-1])
+    for damaged in (f"{cut}5 5 * * * mine\n", f"{cut}5 5 * * * mine\n{block}", f"{block}5 5 * * * mine\n{cut}"):
+        crontab.write_text(damaged)
+        code, said = install(capsys)
+        assert code == 1 and "without" in said and said.count("\n") == 1 and crontab.read_text() == damaged
 
 
 def test_systemd_install_writes_the_units_and_says_when_systemd_does_not_take_them(capsys, monkeypatch, tmp_path):

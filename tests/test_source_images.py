@@ -13,8 +13,8 @@ import pytest
 import levit_batch.retry
 from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
-from levit_batch.sources import web
 from levit_batch.schema import IMAGE_BYTES, READ_ERROR
+from levit_batch.sources import web
 from levit_batch.sources.images import check_image_type
 from levit_batch.sources.tables import standard_tables
 from levit_batch.sources.web import fetch_url

@@ -7,6 +7,7 @@ import inspect
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from levit_batch import fold
 from levit_batch.backends import Exported, Target, backend_module
 
 SUMS = "sha256"
+KEPT = 10  # graphs, of 30 to 160 MB each: those that were used last
 
 
 def exported(name: str, folded: nn.Module, target: Target) -> Exported | None:
@@ -34,6 +36,9 @@ def exported(name: str, folded: nn.Module, target: Target) -> Exported | None:
         gc.collect()  # an export leaves its graphs behind in cycles
         with suppress(OSError):  # a cache that cannot be written only costs time
             _write(folder, found)
+            _prune(folder.parent)
+    with suppress(OSError):
+        os.utime(folder)  # used now
     return found
 
 
@@ -74,6 +79,16 @@ def _write(folder: Path, files: Exported) -> None:
         made.rename(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _prune(cache: Path) -> None:
+    """Remove all but the `KEPT` graphs that were used last. A process that is reading one finds it damaged, and exports anew."""
+    graphs = sorted((folder.stat().st_mtime, folder) for folder in cache.glob("[!.]*/"))
+    for _, folder in graphs[:-KEPT]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in cache.glob(".new-*/"):  # of processes that were killed while they wrote it
+        if time.time() - folder.stat().st_mtime > 3600:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sum(data: np.ndarray) -> str:

@@ -14,11 +14,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from pipelines import models
+    from pipelines.console import InertConsole
 
-    console = Console()
+    console = InertConsole()
     if args.fetch:
         folder, said = models.fetch(args.fetch, args.checkpoint, args.revision)
         said = {"folder": str(folder)} | said
