@@ -1,20 +1,29 @@
 """How often a process has begun a chunk, counted outside that process: a death must not be forgotten with its memory.
 
-Ray replays the task of a dead replica for ever. A marker beside the output says how often; from the third time on the images
-are decoded in a child process, and a chunk that still kills its replica is given up.
+Ray replays the task of a dead process for ever. A marker beside the output, there while a process is at the chunk and after
+its death, says how often. From the third time on the images are decoded in a child process; a chunk that still kills its
+replica, or kills it after decoding, is given up.
 """
 
+import contextlib
 import json
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from levit_batch.errors import JobError
 from levit_batch.output import Output
 from levit_batch.plan import Chunk
+from levit_batch.refusal import writing
 from levit_batch.storage import Place
 
-ISOLATE_AFTER = 2  # deaths, of any run: the next attempt decodes in a child process
+ISOLATE_AFTER = 2  # deaths while decoding, of any run: the next attempt decodes in a child process
 GIVE_UP_AFTER = 5  # deaths in one run
+DECODE = "decode"  # and, in a replica that decodes itself, all that follows
+PREDICT = "predict"  # and write, what another process decoded
+WHAT = {
+    DECODE: "its replica died {} times, also with its images decoded in a child process",
+    PREDICT: "its replica died {} times after its images were decoded",
+}
 
 
 @dataclass(frozen=True)
@@ -28,40 +37,50 @@ class Attempts:
         """Whether a process began `chunk` and never ended it."""
         return self._place(chunk).exists()
 
-    def begin(self, chunk: Chunk) -> int:
-        """Count one more attempt at `chunk`; returns how many there were, this one included.
+    def begin(self, chunk: Chunk, stage: str = DECODE) -> int:
+        """Count one more attempt at this stage of `chunk`; returns how many there were, this one included.
 
-        Raises JobError when this run has begun it too often; the next run then starts counting afresh.
+        Raises JobError when this run has begun it too often (the next run then starts counting afresh), RefusedError when the
+        output cannot be written.
         """
-        at, said = self._place(chunk), self._said(chunk)
-        here = said["here"] + 1 if said.get("run") == self.run else 1
-        if here > GIVE_UP_AFTER:
-            at.delete()
-            raise JobError(
-                f"{chunk}: its replica died {GIVE_UP_AFTER} times, also with its images decoded in a child process; "
-                "look for memory that runs out (the system's log), or run with fewer compute.replicas"
-            )
-        self._say(chunk, said["attempts"] + 1, here)
-        return said["attempts"] + 1
+        attempts, here = self._said(chunk)
+        attempts[stage] += 1
+        here[stage] += 1
+        with writing(self.output):
+            if here[stage] > GIVE_UP_AFTER:
+                self.output.delete([self._place(chunk)])
+                raise JobError(
+                    f"{chunk}: {WHAT[stage].format(GIVE_UP_AFTER)}; look for memory that runs out (the system's log), or run "
+                    "with fewer compute.replicas"
+                )
+            self._say(chunk, attempts, here)
+        return attempts[stage]
 
-    def take_back(self, chunk: Chunk) -> None:
-        """The last attempt failed, but its process lives: only deaths count."""
-        said = self._said(chunk)
-        if said["attempts"] > 1:
-            self._say(chunk, said["attempts"] - 1, said["here"] - 1)
+    def take_back(self, chunk: Chunk, stage: str = DECODE) -> None:
+        """The last attempt has ended, well or not, and its process lives: only deaths count."""
+        attempts, here = self._said(chunk)
+        attempts[stage] -= 1
+        here[stage] -= 1
+        if +attempts:
+            with contextlib.suppress(OSError):
+                self._say(chunk, +attempts, +here)
         else:
             self.end(chunk)
 
     def end(self, chunk: Chunk) -> None:
-        self.output.delete([self._place(chunk)])
+        """The chunk is written. A marker that cannot be deleted now costs no chunk: the next run deletes it."""
+        with contextlib.suppress(OSError):
+            self.output.delete([self._place(chunk)])
 
-    def _said(self, chunk: Chunk) -> dict[str, Any]:
+    def _said(self, chunk: Chunk) -> tuple[Counter[str], Counter[str]]:
+        """Attempts by stage: of all runs, and of this one."""
         try:
-            return json.loads(self._place(chunk).read_bytes())
-        except (OSError, ValueError):
-            return {"attempts": 0}
+            said = json.loads(self._place(chunk).read_bytes())
+            return Counter(said["attempts"]), Counter(said["here"] if said["run"] == self.run else {})
+        except (OSError, ValueError, KeyError, TypeError):
+            return Counter(), Counter()
 
-    def _say(self, chunk: Chunk, attempts: int, here: int) -> None:
+    def _say(self, chunk: Chunk, attempts: Counter[str], here: Counter[str]) -> None:
         said = json.dumps({"attempts": attempts, "run": self.run, "here": here}).encode()
         # Without waiting for the disk: with the machine's death, this run and its counts end anyway.
         self._place(chunk).write_bytes(said, lasting=False)

@@ -44,7 +44,9 @@ class SourceConfig(Section):
     allow_urls: bool = Field(False, description="Fetch http(s) URLs found in the image column.")
     url_hosts: list[str] = Field([], description="Hosts that URLs may name; empty: every public host.")
     url_max_bytes: PositiveInt = Field(50_000_000, description="A URL that sends more is an error row.")
-    url_timeout: Annotated[float, Field(gt=0)] = Field(20.0, description="Seconds one URL may take, with all its redirects and tries.")
+    url_timeout: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="Seconds one URL may take, with all its redirects and tries."
+    )
 
 
 class ModelConfig(Section):

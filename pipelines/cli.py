@@ -4,14 +4,16 @@ Every command is a module with `add_parser(subparsers)` and `run(args) -> exit c
 """
 
 import argparse
+import contextlib
 import importlib
+import os
 import shlex
-import signal
 import sys
 
 from levit_batch.errors import LevitBatchError
 from levit_batch.redact import redact
 from pipelines.inert import inert_output
+from pipelines.interrupt import interrupted, interruptible, uninterruptible
 
 COMMANDS = (
     "run",
@@ -42,20 +44,40 @@ INTERRUPTED = 130
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code (see `--help` for their meaning)."""
     args = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruptible()
     try:
-        return args.run(args)
-    except LevitBatchError as e:
-        print(f"levit-batch: {redact(str(e))}", file=sys.stderr)
-        return e.exit_code
-    except KeyboardInterrupt:
-        command = shlex.join(["levit-batch", *(sys.argv[1:] if argv is None else argv)])
-        command = command.replace(" --overwrite", "")
-        print(f"\nlevit-batch: interrupted; what is written stays. Go on with: {command}", file=sys.stderr)
+        code = args.run(args)
+    except BaseException as e:
+        code = ended(e, sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        leave(code)
+    return code
+
+
+def ended(error: BaseException, argv: list[str]) -> int:
+    """Says in a line how the command ended, and gives its exit code; raises what is a bug."""
+    if interrupted(error):
+        command = shlex.join(["levit-batch", *argv]).replace(" --overwrite", "")
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            print(f"\nlevit-batch: interrupted; what is written stays. Go on with: {command}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(error, LevitBatchError):
+        print(f"levit-batch: {redact(str(error))}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
         sys.stderr.close()
         return 0
+    raise error
+
+
+def leave(code: int) -> None:
+    """The process only ends. Interrupted, it does so at once: libraries broken off at their work may abort it instead."""
+    uninterruptible()
+    if code == INTERRUPTED:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def parser() -> argparse.ArgumentParser:

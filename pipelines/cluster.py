@@ -14,7 +14,8 @@ from pathlib import Path
 from levit_batch.config import ComputeConfig, JobConfig
 from levit_batch.errors import ConfigError, JobError
 from levit_batch.storage import scheme
-from pipelines.local_ray import own_folder, silently
+from pipelines.interrupt import deferred
+from pipelines.local_ray import own_folder, sigterm_kept, silently
 from pipelines.sizing import Capacity, Nodes, Size, size_for, why_not
 
 # Descriptors, records and one copy of the weights: a replica's pixels stay in its own memory.
@@ -37,7 +38,7 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
     if local and compute.decode_cpus == "auto" and not uses_gpu(compute):
         options["object_store_memory"] = OBJECT_STORE_BYTES  # pixels travel through it only when decoding is apart
     try:
-        with contextlib.nullcontext() if verbose else silently(local):
+        with contextlib.nullcontext() if verbose else silently(local), sigterm_kept(), deferred():
             started = ray.init(
                 address=compute.address or "local",
                 log_to_driver=verbose,
@@ -52,8 +53,15 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if local and not verbose:  # its logs are what somebody may look for who wants to hear what Ray says
             stack.enter_context(own_folder(Path(started.address_info["session_dir"])))
-        stack.callback(ray.shutdown)
+        stack.callback(shut_down)
         yield
+
+
+def shut_down() -> None:
+    import ray
+
+    with deferred():
+        ray.shutdown()
 
 
 def check_address(address: str | None) -> None:

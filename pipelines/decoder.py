@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from levit_batch.attempts import ISOLATE_AFTER, Attempts
+from levit_batch.attempts import DECODE, ISOLATE_AFTER, Attempts
 from levit_batch.cells import cell_buffers
 from levit_batch.isolate import IsolatedPreprocessor
 from levit_batch.plan import Chunk
@@ -35,22 +35,31 @@ class Decoder:
 
     @contextlib.contextmanager
     def begin(self, chunk: Chunk) -> Iterator[tuple[Part, Iterator[pa.Table]]]:
-        """`chunk` begun, and its rows, read from now on: the first ones while another chunk still computes.
-
-        A chunk that a process has died with before begins in its `turn`, so that the next death is blamed on it alone.
-        """
+        """`chunk` begun, and its rows, read from now on: the first ones while another chunk still computes."""
         with contextlib.ExitStack() as stack:
             self.reading.acquire()  # until its last row is read: who reads first computes first
             try:
-                if self.attempts.died_with(chunk):
-                    stack.enter_context(self.computing)
-                part = Part(chunk, self.attempts.begin(chunk), time.time())
+                part = Part(chunk, stack.enter_context(self.attempt(chunk)), time.time())
                 rows, waited = self.work.source.read(chunk), functools.partial(part.spend, "read")
                 tables = stack.enter_context(read_ahead(rows, waited, ended=self.reading.release))
             except BaseException:
                 self.reading.release()
                 raise
             yield part, tables
+
+    @contextlib.contextmanager
+    def attempt(self, chunk: Chunk, stage: str = DECODE) -> Iterator[int]:
+        """A stage of `chunk` under way: gives the number of this attempt, which does not count when it fails: only deaths do.
+
+        A chunk that a process has died with before keeps the `turn` to its end, so that the next death is blamed on it alone.
+        """
+        with self.computing if self.attempts.died_with(chunk) else contextlib.nullcontext():
+            number = self.attempts.begin(chunk, stage)
+            try:
+                yield number
+            except Exception:
+                self.attempts.take_back(chunk, stage)
+                raise
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[float]:

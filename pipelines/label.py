@@ -29,6 +29,7 @@ from pipelines.prepare import Prepared, prepare
 from pipelines.progress import Display
 from pipelines.run_record import RunRecord
 
+REFUSALS = 3  # by the output, in a row, for each replica: once may be a moment
 PASSES = 3  # over chunks that failed: a source that answers again a minute later costs nothing
 
 
@@ -77,11 +78,12 @@ def run_job(
             reopen_errors(progress, prepared.output)
         write_job(prepared)
         run = RunRecord(prepared, progress, started, gone)
+        stack.enter_context(run.recorded())
         if progress.pending or progress.replacements or (progress.vanished and (drop_vanished or prepared.source.cuts_shards)):
             prepared.output.write(UNMEASURED, b"")
         if progress.pending and not begin and config.compute.address is None:
             stack.enter_context(ray_session(config.compute, verbose))
-        with display.run(progress), run.recorded():
+        with display.run(progress):
             label(prepared, progress, run, display, redo=retry_errors)
             settle(prepared, progress, run, claim.require, drop_vanished)
         result = finish(prepared, progress, run)
@@ -113,18 +115,22 @@ def get_ready(prepared: Prepared, overwrite: bool, begin: bool) -> None:
 
 
 def label(prepared: Prepared, progress: Progress, run: RunRecord, display: Display, redo: bool) -> None:
-    """Run the pending chunks through Ray Data, those that failed up to `PASSES` times."""
+    """Run the pending chunks through Ray Data, those that failed up to `PASSES` times.
+
+    Raises UserError for what no chunk will fare better with: an output that took none of the last `REFUSALS` of each replica.
+    """
     pending = progress.pending
     if not pending:
         return
     from pipelines.execute import Execution  # Ray Data: not before there is work
 
-    execution = Execution(prepared, run, redo, display.say)
+    execution, refused = Execution(prepared, run, redo, display.say), 0
     for _ in range(PASSES):
         run.forget_failures(pending)
         for record in execution.records(pending):
-            if record.get("exit_code") == UserError.exit_code:  # no chunk will fare better
-                raise UserError(record["failed"])
+            refused = refused + 1 if record.get("refused") else 0
+            if record.get("exit_code") == UserError.exit_code and refused in (0, REFUSALS * run.size.replicas[1]):
+                raise UserError(record["failed"])  # no chunk will fare better
             run.add(record)
             display.add(record)
         pending = [chunk for chunk in pending if str(chunk) in run.again]

@@ -80,11 +80,24 @@ def _without_helpers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """`ray.init` inside leaves SIGTERM alone; else that would end this process in silence, by SystemExit."""
+    from ray._private import utils
+
+    kept = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = kept
+
+
+@contextlib.contextmanager
 def _hushed() -> Iterator[None]:
     """Without what C code says on standard error: Ray's core tells there that it was told to be quiet."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
     try:
+        os.dup2(nowhere, 2)
         yield
     finally:
         os.dup2(kept, 2)

@@ -5,15 +5,18 @@ run_job labels, compares (drift.py) and writes the record and the page; here is 
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from levit_batch.config import JobConfig
 from levit_batch.errors import LevitBatchError
 from levit_batch.lock import LockedError
-from pipelines.label import RunResult, run_job
+from pipelines.interrupt import deferred, interrupted
 from pipelines.notify import notify
 from pipelines.progress import Display
 from pipelines.summary import summary
+
+if TYPE_CHECKING:
+    from pipelines.label import RunResult
 
 TOO_MANY_ERRORS = 3
 DRIFT = 4
@@ -27,7 +30,7 @@ class Night:
 
     exit_code: int
     text: str
-    result: RunResult | None = None
+    result: "RunResult | None" = None
 
 
 def run_nightly(
@@ -41,24 +44,27 @@ def run_nightly(
     """Run the job and notify. Errors are raised as `run_job` raises them, after the message about them is sent."""
     display = display or Display.silent()
     try:
+        from pipelines.label import run_job  # heavy: an interruption meanwhile is told, too
+
         result = run_job(config, verbose=verbose, display=display, wait_for_lock=wait_for_lock)
+        code, events = outcome(result, fail_on_drift)
+        text = summary(config, result)
     except LockedError as e:
         tell(config, {"failure"}, failed(config, "locked", LOCKED, str(e)), display)
         return Night(LOCKED, str(e))
-    except KeyboardInterrupt:
-        tell(config, {"failure"}, failed(config, "interrupted", INTERRUPTED, "stopped by a signal"), display)
+    except BaseException as e:
+        if interrupted(e):
+            how = failed(config, "interrupted", INTERRUPTED, "stopped by a signal")
+        else:
+            code = e.exit_code if isinstance(e, LevitBatchError) else 1
+            how = failed(config, "failed", code, f"{type(e).__name__}: {e}")
+        tell(config, {"failure"}, how, display)
         raise
-    except Exception as e:
-        code = e.exit_code if isinstance(e, LevitBatchError) else 1
-        tell(config, {"failure"}, failed(config, "failed", code, f"{type(e).__name__}: {e}"), display)
-        raise
-    code, events = outcome(result, fail_on_drift)
-    text = summary(config, result)
     tell(config, events, ended(config, result, code, text), display)
     return Night(code, text, result)
 
 
-def outcome(result: RunResult, fail_on_drift: bool) -> tuple[int, set[str]]:
+def outcome(result: "RunResult", fail_on_drift: bool) -> tuple[int, set[str]]:
     """The night's exit code and the events that it is. Too many errors outweigh drift: they may be what causes it."""
     drifted = (result.record["drift"] or {}).get("verdict") == "drift"
     code = result.exit_code or (DRIFT if drifted and fail_on_drift else 0)
@@ -66,7 +72,8 @@ def outcome(result: RunResult, fail_on_drift: bool) -> tuple[int, set[str]]:
 
 
 def tell(config: JobConfig, events: set[str], payload: dict[str, Any], display: Display) -> None:
-    notify(config.notify, events, payload, display.say)
+    with deferred():  # the night is over, and someone hears of it
+        notify(config.notify, events, payload, display.say)
 
 
 def failed(config: JobConfig, state: str, code: int, message: str) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def base(config: JobConfig, state: str, code: int) -> dict[str, Any]:
     return {"output": config.output.path, "host": os.uname().nodename, "state": state, "exit_code": code}
 
 
-def ended(config: JobConfig, result: RunResult, code: int, text: str) -> dict[str, Any]:
+def ended(config: JobConfig, result: "RunResult", code: int, text: str) -> dict[str, Any]:
     """The message about a night that did."""
     record = result.record
     keys = ("started", "ended", "seconds", "rows", "errors", "error_rate", "images_per_second")

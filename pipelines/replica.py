@@ -3,7 +3,6 @@
 `Replica` does all four (on a CPU). With a GPU, `DecodeTask` does the first two on CPUs and `Replica` the rest.
 """
 
-import contextlib
 import functools
 import resource
 import time
@@ -16,11 +15,12 @@ import pyarrow as pa
 import ray
 
 from levit_batch.allocator import keep_memory
-from levit_batch.attempts import Attempts
+from levit_batch.attempts import PREDICT
 from levit_batch.errors import LevitBatchError
 from levit_batch.plan import Chunk, chunks_of_table
 from levit_batch.quick_imports import quick_imports
 from levit_batch.redact import redact
+from levit_batch.refusal import RefusedError, writing
 from levit_batch.rows import output_table
 from levit_batch.stats import chunk_stats
 from levit_batch.write import read_record, write_chunk
@@ -77,22 +77,25 @@ class Replica:
         try:
             return work()
         except Exception as e:
-            return failed(chunk, e, self.decoder.attempts)
+            return failed(chunk, e)
 
     def label(self, chunk: Chunk) -> dict[str, Any]:
         """One chunk from source to output file."""
         at = self.work.output.chunk_place(chunk)
         if not self.work.redo and at.exists():  # a replay of the task after a death
             return read_record(at)
-        with self.decoder.begin(chunk) as (part, tables), self.decoder.turn() as part.waited:
-            predicted = self.predict(part, self.decoder.batches(part, tables))
-        return self.write(part, predicted)
+        with self.decoder.begin(chunk) as (part, tables):
+            with self.decoder.turn() as part.waited:
+                predicted = self.predict(part, self.decoder.batches(part, tables))
+            return self.write(part, predicted)
 
     def finish_decoded(self, part: Part, pixels: np.ndarray) -> dict[str, Any]:
         """A chunk that a `DecodeTask` decoded, from pixels to output file."""
-        with self.decoder.turn() as part.waited:
-            predicted = self.predict(part, [pixels] if len(pixels) else [])
-        return self.write(part, predicted)
+        with self.decoder.attempt(part.chunk, PREDICT) as number:
+            part.attempt = max(part.attempt, number)
+            with self.decoder.turn() as part.waited:
+                predicted = self.predict(part, [pixels] if len(pixels) else [])
+            return self.write(part, predicted)
 
     def write(self, part: Part, predicted: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
         """Predictions and rows together as the chunk's file; the record of it."""
@@ -107,7 +110,8 @@ class Replica:
         table = output_table(chunk.shard, chunk.first, rest, part.errors, answers, work.spec)
         stats = chunk_stats(table)
         record = part.record(stats)
-        size = write_chunk(work.output, chunk, table, work.fingerprint, record)
+        with writing(work.output):
+            size = write_chunk(work.output, chunk, table, work.fingerprint, record)
         self.decoder.attempts.end(chunk)
         record["seconds"]["write"] = time.perf_counter() - since
         return record | {"written": size, "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
@@ -131,7 +135,7 @@ class DecodeTask:
             try:
                 yield self.decode(chunk)
             except Exception as e:
-                yield pack(failed(chunk, e, self.decoder.attempts), np.empty(0, np.uint8))
+                yield pack(failed(chunk, e), np.empty(0, np.uint8))
 
     def decode(self, chunk: Chunk) -> pa.Table:
         work = self.decoder.work
@@ -140,18 +144,21 @@ class DecodeTask:
             return pack(read_record(at), np.empty(0, np.uint8))
         none = np.empty((0, *self.decoder.preprocess.size, 3), np.uint8)
         with self.decoder.begin(chunk) as (part, tables), self.decoder.turn():
-            return pack(part, np.concatenate([none, *self.decoder.batches(part, tables)]))
+            decoded = pack(part, np.concatenate([none, *self.decoder.batches(part, tables)]))
+        self.decoder.attempts.take_back(chunk)
+        return decoded
 
 
-def failed(chunk: Chunk, error: Exception, attempts: Attempts) -> dict[str, Any]:
-    """The record of a chunk that could not be labelled; what the source or the store caused may go away by itself.
-
-    The attempt is taken back, if the store, which may be what failed, lets it.
-    """
-    with contextlib.suppress(Exception):
-        attempts.take_back(chunk)
-    exit_code = error.exit_code if isinstance(error, LevitBatchError) else 1
-    return {"chunk": str(chunk), "failed": failure(error), "again": isinstance(error, OSError), "exit_code": exit_code}
+def failed(chunk: Chunk, error: Exception) -> dict[str, Any]:
+    """The record of a chunk that could not be labelled; what the source or the store caused may go away by itself."""
+    refused = isinstance(error, RefusedError)
+    return {
+        "chunk": str(chunk),
+        "failed": failure(error),
+        "again": refused or isinstance(error, OSError),
+        "refused": refused,
+        "exit_code": error.exit_code if isinstance(error, LevitBatchError) else 1,
+    }
 
 
 def failure(error: Exception) -> str:

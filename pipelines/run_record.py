@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from levit_batch.errors import OutputError
 from levit_batch.job import versions
 from levit_batch.output import Output
 from levit_batch.plan import Chunk
@@ -16,6 +17,7 @@ from levit_batch.redact import redact
 from levit_batch.resume import Progress
 from levit_batch.scan import shard_names
 from levit_batch.stats import add_stats
+from pipelines.interrupt import interrupted
 from pipelines.prepare import Prepared
 from pipelines.sizing import Size
 
@@ -42,6 +44,7 @@ class RunRecord:
         self.first_chunk: float | None = None
         self.size: Size | None = None
         self.vanished = shard_names(prepared.output, progress.vanished[:NAMES])
+        self.written = False
 
     def add(self, record: dict[str, Any]) -> None:
         if "failed" in record:
@@ -76,19 +79,19 @@ class RunRecord:
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
-        """A run that ends early is recorded as interrupted or failed."""
+        """A run that ends early is recorded as interrupted or failed, unless its end is recorded already."""
         try:
             yield
-        except KeyboardInterrupt:
-            self.write("interrupted")
-            raise
-        except Exception:
-            self.write("failed")
+        except BaseException as e:
+            if not self.written:
+                with contextlib.suppress(OutputError):  # what was raised may be that the output cannot be written
+                    self.write("interrupted" if interrupted(e) else "failed")
             raise
 
     def write(self, state: str, **more: Any) -> dict[str, Any]:
         said = redact(self.as_json(state) | more)
         self.prepared.output.write_json(f"runs/{self.name}.json", said)
+        self.written = True
         return said
 
     def as_json(self, state: str) -> dict[str, Any]:

@@ -1,10 +1,14 @@
+import errno
+import os
+
 import pytest
 
-from levit_batch.attempts import GIVE_UP_AFTER, Attempts
+from levit_batch.attempts import GIVE_UP_AFTER, PREDICT, Attempts
 from levit_batch.config import OutputConfig
 from levit_batch.errors import JobError
 from levit_batch.output import Output
 from levit_batch.plan import Chunk
+from levit_batch.refusal import RefusedError, writing
 
 CHUNK, OTHER = Chunk("s/x.parquet", "", "0" * 8, 0, 10), Chunk("s/x.parquet", "", "0" * 8, 10, 20)
 
@@ -49,6 +53,31 @@ def test_an_attempt_that_its_process_outlived_does_not_count(tmp_path):
     assert attempts.died_with(CHUNK) and attempts.begin(CHUNK) == 2, "the death before still does"
     attempts.take_back(OTHER)
     assert not attempts.died_with(OTHER)
+
+
+def test_each_stage_counts_for_itself_and_the_end_is_of_both(tmp_path):
+    attempts = Attempts(Output(OutputConfig(path=str(tmp_path))), "run1")
+    assert [attempts.begin(CHUNK), attempts.begin(CHUNK, PREDICT), attempts.begin(CHUNK, PREDICT)] == [1, 1, 2]
+    attempts.take_back(CHUNK)
+    attempts.take_back(CHUNK, PREDICT)
+    assert attempts.died_with(CHUNK) and [attempts.begin(CHUNK), attempts.begin(CHUNK, PREDICT)] == [1, 2]
+    attempts.end(CHUNK)
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM])
+def test_an_output_that_will_not_take_it_is_refused_and_one_that_may_is_not(tmp_path, error):
+    output = Output(OutputConfig(path=str(tmp_path)))
+    with pytest.raises(RefusedError, match=rf"^output.path: {tmp_path} cannot be written: .*the same command goes on$"):
+        with writing(output):
+            raise OSError(error, os.strerror(error))
+    for text in ("AWS Error ACCESS_DENIED during PutObject", "AWS Error NO_SUCH_BUCKET during PutObject"):
+        with pytest.raises(RefusedError), writing(output):
+            raise OSError(text)
+    for passing in (OSError("AWS Error SLOW_DOWN during PutObject (HTTP status 503)"), TimeoutError("timed out")):
+        with pytest.raises(OSError) as raised, writing(output):
+            raise passing
+        assert raised.value is passing
 
 
 def test_a_damaged_marker_counts_as_none(tmp_path):

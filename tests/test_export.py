@@ -53,7 +53,8 @@ def test_csv_holds_no_formulas_and_jsonl_every_text_as_it_is(tmp_path):
     lines = (tmp_path / "y/rows.jsonl").read_text().splitlines()
     assert [json.loads(line)["label_name"] for line in lines] == names
     export_numpy(made.output, str(tmp_path / "z"))
-    assert {row["label_name"][0] for row in csv.DictReader(open(tmp_path / "z/index.csv", newline=""))} == {"'", "p"}
+    with open(tmp_path / "z/index.csv", newline="") as file:
+        assert {row["label_name"][0] for row in csv.DictReader(file)} == {"'", "p"}
 
 
 def test_numbers_and_names_of_columns():

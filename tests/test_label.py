@@ -8,6 +8,7 @@ import signal
 import time
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,7 +17,8 @@ import pytest
 from levit_batch.checkpoint import load_checkpoint
 from levit_batch.fold import fold
 from levit_batch.preprocess import Preprocessor
-from tests.jobs import DIGITS, SUPPORT, Job, kill_all, replicas, wait_for
+from pipelines.label import REFUSALS
+from tests.jobs import DIGITS, LONG, ROOT, SUPPORT, Job, kill_all, replicas, wait_for
 from tests.support.deadly_image import deadly
 
 ROWS, BAD = 899, 7
@@ -167,14 +169,57 @@ def test_a_replica_that_dies_does_not_stop_the_job(tmp_path, checkpoint, expecte
     assert job.leftovers() == []
 
 
-def test_interrupting_says_how_to_go_on(tmp_path, checkpoint):
-    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 8})
-    process = job.start()
+@pytest.mark.parametrize(("command", "number"), [("run", signal.SIGINT), ("nightly", signal.SIGTERM)])
+def test_interrupting_says_how_to_go_on(tmp_path, checkpoint, command, number):
+    """As a person does it, and as a scheduler does."""
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 8}, notify=told_in(tmp_path))
+    process = job.start(command)
     job.wait_for_chunks(2, process)
-    os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and f"levit-batch run {job.file}" in err and "Traceback" not in err
-    assert json.loads(job.runs()[0].read_text())["state"] == "interrupted"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=LONG)
+    assert process.returncode == 130 and err.splitlines()[-1].endswith(f"levit-batch {command} {job.file}")
+    assert "Traceback" not in err and len(err.splitlines()) <= 4
+    assert [json.loads(path.read_text())["state"] for path in job.runs()] == ["interrupted"]
+    assert not (job.output / "_lock").exists()
+    if command == "nightly":
+        told = json.loads((tmp_path / "told").read_text())
+        assert (told["state"], told["exit_code"], told["events"]) == ("interrupted", 130, ["failure"])
+
+
+def test_a_signal_while_ray_starts_is_told_and_those_after_it_break_nothing_off(tmp_path, checkpoint):
+    job = Job(tmp_path, checkpoint, notify=told_in(tmp_path))
+    process = job.start("nightly")
+    wait_for(lambda: psutil.Process(process.pid).children() or process.poll() is not None)
+    while process.poll() is None and not (tmp_path / "told").exists():
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=LONG)
+    assert process.returncode == 130 and "Traceback" not in err and len(err.strip().splitlines()) == 1
+    assert json.loads((tmp_path / "told").read_text())["state"] == "interrupted"
+    assert not (job.output / "_lock").exists() and job.chunks() == []
+
+
+def told_in(folder):
+    """`notify`: the message into a file."""
+    return {"command": ["sh", "-c", f"cat > {folder}/told"]}
+
+
+def test_an_output_that_takes_nothing_stops_the_job_early(tmp_path, checkpoint):
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 10, "replicas": 1})
+    (job.output / "data").mkdir(parents=True)
+    in_the_way = [job.output / "data" / path.name for path in DIGITS.glob("*.parquet")]
+    for path in in_the_way:
+        path.write_text("a file where a folder is wanted")
+    said = job.run()
+    assert said.returncode == 2 and "Traceback" not in said.stderr
+    last = said.stderr.splitlines()[-1]
+    assert last.startswith(f"levit-batch: output.path: {job.output} cannot be written: ")
+    assert last.endswith("mend that, and the same command goes on")
+    record = json.loads(job.runs()[0].read_text())
+    assert record["state"] == "failed" and len(record["failed"]) == REFUSALS - 1, "not each chunk, three times"
+    for path in in_the_way:
+        path.unlink()
+    assert job.run().returncode == 0 and job.table().num_rows == ROWS and job.leftovers() == []
 
 
 def test_images_that_kill_cost_only_their_own_rows(tmp_path, checkpoint):
@@ -203,6 +248,27 @@ def test_images_that_kill_cost_only_their_own_rows(tmp_path, checkpoint):
     assert set(errors) == set(deeds) | bad
     assert [errors[row].split(":")[0] for row in (5, 20, 33)] == ["crashed", "timeout", "crashed"]
     assert job.leftovers() == []
+
+
+def test_a_chunk_that_kills_whoever_writes_it_is_given_up(tmp_path, checkpoint):
+    """Its images are decoded by then: with decoding apart, Ray would hand them to one replica after the other for ever."""
+    (tmp_path / "data").mkdir()
+    source = pq.read_table(DIGITS / "digits-00000-of-00004.parquet").slice(0, 40)
+    deeds = pa.array(["write" if row == 12 else "" for row in range(40)])
+    pq.write_table(source.append_column("deed", deeds), tmp_path / "data/x.parquet")
+    job = Job(
+        tmp_path,
+        checkpoint,
+        source={"path": str(tmp_path / "data"), "keep_columns": ["deed"]},
+        compute={"chunk_rows": 10, "replicas": 1, "decode_cpus": 1},
+        output={"max_error_rate": 1.0},
+    )
+    said = job.run("run", env={"PYTHONPATH": f"{ROOT}:{SUPPORT}", "DEADLY_WRITE": "write"})
+    assert said.returncode == 1 and "Traceback" not in said.stderr
+    assert "1 of 4 chunks failed" in said.stderr and "x.parquet rows 10-19: its replica died 5 times" in said.stderr
+    assert job.table()["row"].to_pylist() == [*range(10), *range(20, 40)] and job.leftovers() == ["_unmeasured"]
+    assert json.loads(job.runs()[0].read_text())["state"] == "failed"
+    assert job.run().returncode == 0 and job.table().num_rows == 40 and job.leftovers() == []
 
 
 def good(data):
@@ -272,8 +338,6 @@ def test_a_death_of_ray_ends_the_command_and_the_next_goes_on(tmp_path, checkpoi
     job = Job(tmp_path, checkpoint, compute={"chunk_rows": 16})
     process = job.start(env={"RAY_gcs_rpc_server_reconnect_timeout_s": "5"})  # by default Ray hopes for a minute
     job.wait_for_chunks(3, process)
-    import psutil
-
     for member in psutil.Process(process.pid).children(recursive=True):
         if member.name() in ("raylet", "gcs_server"):
             member.kill()

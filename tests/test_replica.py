@@ -6,14 +6,18 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from levit_batch.attempts import GIVE_UP_AFTER, PREDICT
 from levit_batch.load_config import load_config
+from levit_batch.storage import Place
 from pipelines import replica as module
+from pipelines.blocks import unpack
 from pipelines.execute import make_work
 from pipelines.prepare import prepare
-from pipelines.replica import Replica
+from pipelines.replica import DecodeTask, Replica
 from tests.jobs import ROOT, Job
 
 SECONDS = 20
@@ -85,10 +89,10 @@ class Held:
                     self.read.set()
                 yield table
 
-        def counted(attempts, chunk):
+        def counted(attempts, chunk, stage):
             if chunk == second:
                 self.begun.set()
-            return begin(chunk)
+            return begin(chunk, stage)
 
         monkeypatch.setattr(replica, "predict", held)
         monkeypatch.setattr(replica.work.source, "read", noted)
@@ -153,12 +157,72 @@ def test_a_failure_lets_the_other_thread_go_on(made, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(replica, "predict", lambda part, pixels: next(iter(pixels)) + 1 / 0)
         assert "failed" in replica.guard(lambda: replica.label(first), first)
-        patch.setattr(type(replica.decoder.attempts), "take_back", lambda *_: 1 / 0)
-        assert "failed" in replica.guard(lambda: 1 / 0, second), "what cannot be taken back ends no job"
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(replica.label, second).result(SECONDS)["rows"] == 16
         again = threads.submit(replica.label, first).result(SECONDS)
     assert again["attempt"] == 1, "nothing died"
+
+
+@pytest.fixture
+def apart(made):
+    """The same with decoding apart: the replica, and what the decode task hands it of the first chunk."""
+    replica, (first, _) = made
+    part, pixels = unpack(DecodeTask(replica.work).decode(first))
+    return replica, part, pixels
+
+
+def markers(replica):
+    return list(Path(replica.work.output.place.path).rglob("_attempts/**/*.*"))
+
+
+def test_a_chunk_that_was_decoded_apart_is_an_attempt_of_the_replica(apart, monkeypatch):
+    replica, part, pixels = apart
+    attempts = replica.decoder.attempts
+    assert part.attempt == 1 and markers(replica) == [], "its decoding killed nobody"
+    for _ in range(GIVE_UP_AFTER):  # and each process dies
+        attempts.begin(part.chunk, PREDICT)
+    assert attempts.begin(part.chunk) == 1, "which is no reason to decode in a child process"
+    attempts.take_back(part.chunk)
+    said = replica.guard(lambda: replica.finish_decoded(part, pixels), part.chunk)
+    assert "rows 0-15: its replica died 5 times after its images were decoded" in said["failed"] and not said["again"]
+    assert markers(replica) == []
+    record = replica.finish_decoded(part, pixels)
+    assert record["rows"] == 16 and markers(replica) == []
+
+
+def test_a_failure_before_an_attempt_counts_takes_no_death_back(made, monkeypatch):
+    replica, (first, _) = made
+    replica.decoder.attempts.begin(first)
+    replica.decoder.attempts.begin(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(replica.decoder.attempts), "begin", lambda *_: 1 / 0)
+        assert "failed" in replica.guard(lambda: replica.label(first), first)
+    assert replica.label(first)["attempt"] == 3
+
+
+def test_a_marker_that_cannot_be_deleted_costs_no_chunk(made, monkeypatch):
+    replica, (first, _) = made
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Place, "delete", denied)
+    assert replica.label(first)["rows"] == 16
+
+
+@pytest.mark.parametrize("where", ["data", "_attempts"])
+def test_an_output_that_takes_nothing_is_told_from_a_source_that_gives_nothing(made, where):
+    replica, (first, _) = made
+    in_the_way = Path(replica.work.output.place.path) / where
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.write_text("a file")
+    said = replica.guard(lambda: replica.label(first), first)
+    assert said["refused"] and said["again"] and said["exit_code"] == 2
+    assert said["failed"].startswith(f"output.path: {replica.work.output} cannot be written: ")
+    gone = dataclasses.replace(first, url=first.url + ".gone")
+    in_the_way.unlink()
+    said = replica.guard(lambda: replica.label(gone), gone)
+    assert not said["refused"] and "output.path" not in said["failed"]
 
 
 def test_torch_is_not_imported_before_the_replica_is_made():

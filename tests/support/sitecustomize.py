@@ -1,5 +1,11 @@
 """Python imports this module at start-up from any folder on PYTHONPATH."""
 
+import os
+
 import deadly_image
 
 deadly_image.register()
+if "DEADLY_WRITE" in os.environ:
+    import deadly_write
+
+    deadly_write.register()
