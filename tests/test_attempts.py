@@ -68,9 +68,9 @@ def test_each_stage_counts_for_itself_and_the_end_is_of_both(tmp_path):
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM])
 def test_an_output_that_will_not_take_it_is_refused_and_one_that_may_is_not(tmp_path, error):
     output = Output(OutputConfig(path=str(tmp_path)))
-    with pytest.raises(RefusedError, match=rf"^output.path: {tmp_path} cannot be written: .*the same command goes on$"):
-        with writing(output):
-            raise OSError(error, os.strerror(error))
+    said = rf"^output.path: {tmp_path} cannot be written: .*the same command goes on$"
+    with pytest.raises(RefusedError, match=said), writing(output):
+        raise OSError(error, os.strerror(error))
     for text in ("AWS Error ACCESS_DENIED during PutObject", "AWS Error NO_SUCH_BUCKET during PutObject"):
         with pytest.raises(RefusedError), writing(output):
             raise OSError(text)
