@@ -7,16 +7,16 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "LevitConfig": "levit_config",
-    "VARIANTS": "levit_config",
-    "LevitModel": "levit",
-    "LevitForImageClassification": "levit",
-    "LevitForImageClassificationWithTeacher": "levit",
-    "LevitImageProcessor": "processor",
-    "LevitFeatureExtractor": "processor",
-    "Checkpoint": "checkpoint",
-    "load_checkpoint": "checkpoint",
-    "FoldedLevit": "fold",
+    "LevitConfig": "levit.config",
+    "VARIANTS": "levit.config",
+    "LevitModel": "levit.model",
+    "LevitForImageClassification": "levit.model",
+    "LevitForImageClassificationWithTeacher": "levit.model",
+    "LevitImageProcessor": "levit.processor",
+    "LevitFeatureExtractor": "levit.processor",
+    "Checkpoint": "levit.checkpoint",
+    "load_checkpoint": "levit.checkpoint",
+    "FoldedLevit": "inference.fold",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -2,7 +2,7 @@
 
 import os
 
-from pipelines import job_env
+from pipelines.submit import job_env
 
 # Every process of a job that `levit-batch submit --env NAME` sent, the driver as well as the workers, imports this package
 # before it opens anything.

@@ -11,9 +11,9 @@ import shlex
 import sys
 
 from levit_batch.errors import LevitBatchError
-from levit_batch.redact import redact
-from pipelines.inert import inert_output
+from levit_batch.storage.redact import redact
 from pipelines.interrupt import interrupted, interruptible, uninterruptible
+from pipelines.screen.inert import inert_output
 
 COMMANDS = (
     "run",

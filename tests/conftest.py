@@ -10,7 +10,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """A tiny two-head LeViT of ten classes, saved in Hugging Face's form."""
-    from tests.models import TINY, signal_model
+    from tests.support.models import TINY, signal_model
 
     folder = tmp_path_factory.mktemp("checkpoint")
     signal_model(TINY.with_labels([f"LABEL_{i}" for i in range(10)])).save_pretrained(folder)

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from levit_batch.load_config import load_config
-from pipelines import cli, cluster
-from pipelines.label import write_job
-from pipelines.prepare import prepare
-from tests.hub_server import HubServer
-from tests.jobs import DIGITS, ROOT, Job
+from levit_batch.job.load import load_config
+from pipelines import cli
+from pipelines.cluster import session as cluster
+from pipelines.label.prepare import prepare
+from pipelines.label.run import write_job
+from tests.support.hub_server import HubServer
+from tests.support.jobs import DIGITS, ROOT, Job
 
 
 def run(capsys, *arguments):

@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from levit_batch.config import JobConfig
 from levit_batch.errors import ROW_ERROR_KINDS
-from levit_batch.schema import RESERVED
+from levit_batch.job.config import JobConfig
+from levit_batch.job.row import RESERVED
 from pipelines import cli
 
 ROOT = Path(__file__).parent.parent

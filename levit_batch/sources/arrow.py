@@ -7,18 +7,18 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
-from levit_batch.plan import Chunk, Shard
-from levit_batch.retry import retry
-from levit_batch.sources import Source
+from levit_batch.job.chunks import Chunk, Shard
+from levit_batch.job.config import SourceConfig
 from levit_batch.sources.arrow_file import ArrowFile
-from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns
+from levit_batch.sources.columns.standard import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
-from levit_batch.sources.files import GLOB, find_files
-from levit_batch.sources.identity import THREADS, File
+from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, standard_tables
-from levit_batch.storage import Place, place, scheme, shown
+from levit_batch.storage.find import GLOB, find_files
+from levit_batch.storage.identity import THREADS, File
+from levit_batch.storage.place import Place, place, scheme, shown
+from levit_batch.storage.retry import retry
 
 ENDINGS = (".arrow", ".ipc", ".feather", ".arrows")
 

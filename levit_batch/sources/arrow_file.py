@@ -6,8 +6,8 @@ from functools import cached_property
 import pyarrow as pa
 
 from levit_batch.sources.damage import damage
-from levit_batch.sources.identity import open_file
-from levit_batch.storage import place, scheme
+from levit_batch.storage.identity import open_file
+from levit_batch.storage.place import place, scheme
 
 MAGIC = b"ARROW1"
 

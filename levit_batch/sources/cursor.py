@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from levit_batch.plan import Chunk
-from levit_batch.retry import ATTEMPTS, LONGEST_RETRY_AFTER, lasting, passing, wait_seconds
+from levit_batch.job.chunks import Chunk
+from levit_batch.storage.retry import ATTEMPTS, LONGEST_RETRY_AFTER, lasting, passing, wait_seconds
 
 RowsFrom = Callable[[Chunk, int], Iterator[pa.Table]]
 

@@ -4,7 +4,7 @@ import re
 
 import pyarrow as pa
 
-from levit_batch.retry import LastingError
+from levit_batch.storage.retry import LastingError
 
 # What Arrow's decoders say, as an OSError that comes without an error number. Anything else may pass.
 SAID_BY_DECODERS = re.compile(

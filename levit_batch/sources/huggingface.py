@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
-from levit_batch.hub import patient_hub
-from levit_batch.sources import Source
-from levit_batch.sources.folder_metadata import METADATA_NAMES
-from levit_batch.sources.hub_errors import explain
-from levit_batch.sources.identity import File, hub_listing, stamp_of
+from levit_batch.job.config import SourceConfig
 from levit_batch.sources.imagefolder import IMAGE_ENDINGS, ImageFolder
+from levit_batch.sources.imagefolder_metadata import METADATA_NAMES
 from levit_batch.sources.parquet import ParquetSource
+from levit_batch.sources.source import Source
 from levit_batch.sources.webdataset import WebDataset
-from levit_batch.storage import place
+from levit_batch.storage.hub import patient_hub
+from levit_batch.storage.hub_errors import explain
+from levit_batch.storage.identity import File, hub_listing, stamp_of
+from levit_batch.storage.place import place
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -44,7 +44,7 @@ def open_source(config: SourceConfig) -> Source:
         return HubTars(config, urls)
     if urls and form and form[1] == "imagefolder" and all(HubFolder.reads(url) for url in urls):
         return HubFolder(config, builder.base_path, urls)
-    from levit_batch.sources.hub_stream import HubStream
+    from levit_batch.sources.huggingface_stream import HubStream
 
     return HubStream(config, builder, split)
 

@@ -7,17 +7,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
-from levit_batch.plan import Chunk, Shard, version_of
-from levit_batch.sources import Source
-from levit_batch.sources.columns import check_columns, standard_table
-from levit_batch.sources.folder_metadata import FILE_NAME, METADATA_NAMES, leaves, read_metadata
-from levit_batch.sources.listing import list_tree
-from levit_batch.sources.lookup import Found, read_below
-from levit_batch.sources.runs import cut_runs
+from levit_batch.job.chunks import Chunk, Shard, version_of
+from levit_batch.job.config import SourceConfig
+from levit_batch.sources.columns.lookup import Found, read_below
+from levit_batch.sources.columns.standard import check_columns, standard_table
+from levit_batch.sources.imagefolder_metadata import FILE_NAME, METADATA_NAMES, leaves, read_metadata
+from levit_batch.sources.imagefolder_runs import cut_runs
+from levit_batch.sources.source import Source
 from levit_batch.sources.tables import found_arrays, found_bytes, read_in_order, tables
-from levit_batch.storage import Place, place, shown
+from levit_batch.storage.place import Place, place, shown
+from levit_batch.storage.tree import list_tree
 
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k",

@@ -7,16 +7,16 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
-from levit_batch.plan import Chunk, Shard
-from levit_batch.sources import Source
-from levit_batch.sources.columns import check_columns, check_same, error_table, needed_columns
+from levit_batch.job.chunks import Chunk, Shard
+from levit_batch.job.config import SourceConfig
+from levit_batch.sources.columns.standard import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
-from levit_batch.sources.files import find_files
-from levit_batch.sources.identity import File, open_file, open_listed
+from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, TABLE_BYTES, standard_tables
-from levit_batch.storage import scheme, shown
+from levit_batch.storage.find import find_files
+from levit_batch.storage.identity import File, open_file, open_listed
+from levit_batch.storage.place import scheme, shown
 
 FOOTER_THREADS = 32
 # A column chunk is read in pieces of this size, so that memory does not grow with the row group.

@@ -13,18 +13,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from levit_batch.config import SourceConfig
 from levit_batch.errors import SourceError
-from levit_batch.plan import Chunk, Shard
-from levit_batch.sources import Source
-from levit_batch.sources.columns import check_columns, standard_table
-from levit_batch.sources.files import find_files
-from levit_batch.sources.identity import File, identified, open_file
+from levit_batch.job.chunks import Chunk, Shard
+from levit_batch.job.config import SourceConfig
+from levit_batch.sources.columns.lookup import Found
+from levit_batch.sources.columns.standard import check_columns, standard_table
 from levit_batch.sources.imagefolder import IMAGE, IMAGE_ENDINGS
-from levit_batch.sources.lookup import Found
+from levit_batch.sources.source import Source
 from levit_batch.sources.tables import found_arrays, tables
-from levit_batch.sources.tar_samples import Sample, samples
-from levit_batch.storage import scheme, shown
+from levit_batch.sources.webdataset_tar import Sample, samples
+from levit_batch.storage.find import find_files
+from levit_batch.storage.identity import File, identified, open_file
+from levit_batch.storage.place import scheme, shown
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 KEY = "__key__"

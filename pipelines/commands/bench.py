@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = job_config(args)
-    from pipelines.bench import bench, show
+    from pipelines.bench.run import bench, show
 
     said = bench(config, args.images, args.replicas, args.hours, args.price, lambda text: print(text, file=sys.stderr))
     if args.json:

@@ -17,14 +17,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.compare import diff
-    from levit_batch.scan import job_of, open_output
+    from levit_batch.results.diff import diff
+    from levit_batch.table.read import job_of, open_output
 
     one, other = open_output(args.one), open_output(args.other)
     found = diff(one, other, args.n)
     if args.html:
-        from levit_batch.storage import place
-        from pipelines.diff_page import render
+        from levit_batch.results.page.diff_page import render
+        from levit_batch.storage.place import place
 
         place(args.html).write_bytes(render(args.one, args.other, job_of(one), job_of(other), found).encode())
     if args.json:
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
 
 def show(found: dict) -> None:
     """Print the figures and the rows to look at."""
-    from levit_batch.formats import count, percent
-    from pipelines.console import console, table
+    from levit_batch.results.page.formats import count, percent
+    from pipelines.screen.console import console, table
 
     out = console()
     out.print(table(None, ("", "A", "B"), _figures(found), right=(1, 2)))
@@ -68,7 +68,7 @@ def _said(name: str, score: float) -> str:
 
 
 def _figures(found: dict) -> list[tuple[str, str, str]]:
-    from levit_batch.formats import count, figure, percent
+    from levit_batch.results.page.formats import count, figure, percent
 
     rows = [
         ("rows compared", count(found["compared"]), ""),

@@ -24,9 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.scan import job_of, open_output
-    from levit_batch.truth import TruthTable
-    from pipelines.evaluate import evaluate
+    from levit_batch.results.evaluate import evaluate
+    from levit_batch.results.truth import TruthTable
+    from levit_batch.table.read import job_of, open_output
 
     output = open_output(args.output)
     names = job_of(output)["class_names"]
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
 def show(metrics: dict, names: list[str], path: str, unmatched: int) -> None:
     """Print the figures that matter most."""
-    from levit_batch.formats import count, figure, percent
-    from pipelines.console import console, table
+    from levit_batch.results.page.formats import count, figure, percent
+    from pipelines.screen.console import console, table
 
     target = metrics["target"]
     errors = ", ".join(f"{count(n)} {kind}" for kind, n in metrics["errors"].items())

@@ -15,8 +15,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.formats import count
-    from levit_batch.scan import open_output
+    from levit_batch.results.page.formats import count
+    from levit_batch.table.read import open_output
 
     output = open_output(args.output)
     out = args.out or f"{output.place.path.rsplit('/', 1)[-1]}-{args.to}"
@@ -27,13 +27,13 @@ def run(args: argparse.Namespace) -> int:
 
 def export(output, kind: str, out: str) -> tuple[int, int]:
     """Rows written and rows left out."""
-    from levit_batch import export as texts
-    from levit_batch import export_arrays as arrays
+    from levit_batch.results.export import arrays
+    from levit_batch.results.export import text as texts
 
     if kind == "fiftyone":
-        from levit_batch.export_images import export_fiftyone
-        from levit_batch.scan import job_of
-        from pipelines.evaluate import source_of
+        from levit_batch.results.evaluate import source_of
+        from levit_batch.results.export.images import export_fiftyone
+        from levit_batch.table.read import job_of
 
         job = job_of(output)
         return export_fiftyone(output, out, source_of(job)[0], job["class_names"])
@@ -42,6 +42,6 @@ def export(output, kind: str, out: str) -> tuple[int, int]:
         "cleanlab": arrays.export_cleanlab,
     }[kind]  # fmt: skip
     written = write(output, out)
-    from levit_batch.scan import scan
+    from levit_batch.table.read import scan
 
     return written, sum(table.num_rows for table in scan(output, ["error"])) - written

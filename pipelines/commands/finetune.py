@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from levit_batch.load_config import load_config
+from levit_batch.job.load import load_config
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -21,11 +21,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.finetune_config import FinetuneConfig
+    from levit_batch.training.config import FinetuneConfig
 
     config = load_config(args.config, args.set, FinetuneConfig)
-    from pipelines.finetune import finetune
-    from pipelines.finetune_progress import shown
+    from pipelines.finetune.run import finetune
+    from pipelines.screen.training import shown
 
     with shown() as report:
         record = finetune(config, overwrite=args.overwrite, verbose=args.verbose, report=report)

@@ -13,13 +13,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.scan import open_output, runs_of
+    from levit_batch.table.read import open_output, runs_of
 
     runs = runs_of(open_output(args.output), max(args.n, 1))
     if args.json:
         print(json.dumps(runs))
         return 0
-    from pipelines.console import console, table
+    from pipelines.screen.console import console, table
 
     if not runs:
         print("no runs yet")
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
 def cells(run: dict) -> list[str]:
     """One run as texts."""
-    from levit_batch.formats import count, figure, percent, seconds, when
+    from levit_batch.results.page.formats import count, figure, percent, seconds, when
 
     rows = run.get("rows")
     shards = [count(run.get("shards", {}).get(kind, {}).get("count")) for kind in ("new", "changed", "vanished")]

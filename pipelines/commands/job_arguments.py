@@ -5,8 +5,8 @@ import math
 import os
 from typing import Any
 
-from levit_batch.config import JobConfig
-from levit_batch.load_config import apply_override, load_config, read_yaml
+from levit_batch.job.config import JobConfig
+from levit_batch.job.load import apply_override, load_config, read_yaml
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:

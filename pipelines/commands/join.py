@@ -12,10 +12,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.formats import count
-    from levit_batch.join import join
-    from levit_batch.scan import job_of, open_output
-    from pipelines.evaluate import source_of
+    from levit_batch.results.evaluate import source_of
+    from levit_batch.results.export.join import join
+    from levit_batch.results.page.formats import count
+    from levit_batch.table.read import job_of, open_output
 
     output = open_output(args.output)
     out = args.out or f"{output.place.path.rsplit('/', 1)[-1]}-joined.parquet"

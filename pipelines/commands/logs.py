@@ -14,7 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.submit import Jobs, follow
+    from pipelines.submit.run import Jobs, follow
 
     jobs = Jobs(args.address)
     job = jobs.find(args.job)

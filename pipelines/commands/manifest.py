@@ -44,8 +44,8 @@ def add_kubernetes_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from levit_batch.errors import ConfigError
-    from pipelines.cron import Cron
-    from pipelines.manifest import ray_cron_job, ray_job
+    from pipelines.nightly.cron import Cron
+    from pipelines.submit.manifest import ray_cron_job, ray_job
 
     config, values, kube = kubernetes(args)
     if args.kind == "rayjob":
@@ -63,7 +63,7 @@ def kubernetes(args: argparse.Namespace):
     from pathlib import Path
 
     from levit_batch.errors import ConfigError
-    from pipelines.manifest import Kubernetes
+    from pipelines.submit.manifest import Kubernetes
 
     if not args.image:
         raise ConfigError("--image: name a container image that has levit-batch; pipelines/Dockerfile makes one")

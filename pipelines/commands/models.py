@@ -14,8 +14,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines import models
-    from pipelines.console import InertConsole
+    from levit_batch.levit import catalogue as models
+    from pipelines.screen.console import InertConsole
 
     console = InertConsole()
     if args.fetch:

@@ -21,8 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = job_config(args)
-    from pipelines.nightly import LOCKED, run_nightly
-    from pipelines.progress import Display
+    from pipelines.nightly.run import LOCKED, run_nightly
+    from pipelines.screen.progress import Display
 
     night = run_nightly(
         config,

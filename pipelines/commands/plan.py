@@ -15,7 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = job_config(args)
-    from pipelines.plan import describe, plan_text
+    from pipelines.label.describe import describe, plan_text
 
     said = describe(config)
     print(json.dumps(said) if args.json else plan_text(said))

@@ -12,8 +12,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.scan import open_output
-    from pipelines.push import push
+    from levit_batch.results.push import push
+    from levit_batch.table.read import open_output
 
     print(push(open_output(args.output), args.repo, args.private))
     return 0

@@ -25,9 +25,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = job_config(args)
-    from pipelines.label import run_job
-    from pipelines.progress import Display
-    from pipelines.summary import summary
+    from pipelines.label.run import run_job
+    from pipelines.screen.progress import Display
+    from pipelines.screen.summary import summary
 
     display = Display.on_stderr()
     result = run_job(

@@ -37,9 +37,9 @@ def text_for(args: argparse.Namespace) -> str:
     from pathlib import Path
 
     from levit_batch.errors import ConfigError
-    from pipelines.cron import Cron
-    from pipelines.manifest import ray_cron_job
-    from pipelines.schedule import Nightly, cron_lines, hf_command, install_cron, install_systemd, systemd_units
+    from pipelines.nightly.cron import Cron
+    from pipelines.nightly.schedule import Nightly, cron_lines, hf_command, install_cron, install_systemd, systemd_units
+    from pipelines.submit.manifest import ray_cron_job
 
     cron = Cron.parse(args.cron, args.timezone)
     if args.target == "kuberay":

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from levit_batch.config import JobConfig
+from levit_batch.job.config import JobConfig
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -19,8 +19,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.scan import job_of, open_output
-    from pipelines.show import cells, select
+    from levit_batch.results.select import cells, select
+    from levit_batch.table.read import job_of, open_output
 
     output = open_output(args.output)
     columns = [name.strip() for name in args.columns.split(",")] if args.columns else None
@@ -28,11 +28,11 @@ def run(args: argparse.Namespace) -> int:
         output, columns=columns, where=args.where, label=args.label, errors=args.errors, n=max(args.n, 1)
     )
     if args.json:
-        from levit_batch.export import json_line
+        from levit_batch.results.export.text import json_line
 
         sys.stdout.writelines(json_line(row) for row in rows.to_pylist())
         return 0
-    from pipelines.console import console, table
+    from pipelines.screen.console import console, table
 
     head, texts = cells(rows, job_of(output)["class_names"])
     out = console()

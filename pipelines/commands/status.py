@@ -15,7 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.submit import Jobs, as_json, table
+    from pipelines.submit.run import Jobs, as_json, table
 
     jobs = Jobs(args.address)
     found = [as_json(job) for job in ([jobs.find(args.job)] if args.job else jobs.list())]

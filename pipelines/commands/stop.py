@@ -13,7 +13,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.submit import RUNNING, Jobs, as_json, stop
+    from pipelines.submit.run import RUNNING, Jobs, as_json, stop
 
     job = stop(Jobs(args.address), args.job)
     print(f"{job.submission_id} {as_json(job)['status']}; submit the same job again to go on")

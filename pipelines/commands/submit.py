@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.submit import Jobs, submit
+    from pipelines.submit.run import Jobs, submit
 
     jobs = Jobs(args.address)
     if warning := jobs.check_version():
@@ -67,7 +67,7 @@ def command(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _watch(jobs, job_id: str, follow: bool) -> int:
-    from pipelines.submit import as_json, exit_code, wait
+    from pipelines.submit.run import as_json, exit_code, wait
 
     ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
     said = as_json(ended)

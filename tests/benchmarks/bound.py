@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from levit_batch.config import ModelConfig
+from levit_batch.job.config import ModelConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,12 +79,12 @@ class Loop:
     def __init__(self, model: ModelConfig):
         import torch
 
-        from levit_batch.allocator import keep_memory
-        from levit_batch.backends import make_target
-        from levit_batch.backends.runnable import make_runnable
-        from levit_batch.checkpoint import load_checkpoint
-        from levit_batch.fold import fold
-        from levit_batch.preprocess import Preprocessor
+        from levit_batch.inference.backends.choose import make_target
+        from levit_batch.inference.fold import fold
+        from levit_batch.inference.runnable import make_runnable
+        from levit_batch.levit.checkpoint import load_checkpoint
+        from levit_batch.pixels.preprocess import Preprocessor
+        from pipelines.label.allocator import keep_memory
 
         keep_memory()
         torch.set_num_threads(1)
@@ -101,7 +101,7 @@ class Loop:
         import pyarrow.parquet as pq
         import torch
 
-        from levit_batch.predict import whole_batches
+        from levit_batch.inference.predict import whole_batches
 
         embeddings, logits = [], []
         for pixels in whole_batches(self.pixels(file, groups), self.backend.batch):

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.fast_mode [IMAGES]
 
 JPEGs whose shorter edge is 768 to 2,400 pixels (smaller ones are decoded whole and do not change), windows of two real
-photographs. The models are random ones that tell photographs apart (tests/models.py): trained weights keep the winning
+photographs. The models are random ones that tell photographs apart (tests/support/models.py): trained weights keep the winning
 class further ahead, so that label agreement here is the pessimistic end. For scale, the same comparison with
 transformers' other backend (Pillow's resize in place of torch's) stands beside it.
 """
@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 
 from levit_batch import LevitImageProcessor
-from levit_batch.checkpoint_processor import default_processor
-from levit_batch.fold import fold
-from levit_batch.levit_config import VARIANTS, LevitConfig
-from levit_batch.preprocess import Preprocessor
+from levit_batch.inference.fold import fold
+from levit_batch.levit.config import VARIANTS, LevitConfig
+from levit_batch.levit.preprocessing import default_processor
+from levit_batch.pixels.preprocess import Preprocessor
 from tests.benchmarks.precision import compared, logits_of
-from tests.models import photographs, signal_model
 from tests.support.images import encode
+from tests.support.models import photographs, signal_model
 
 PROCESSOR = default_processor(LevitConfig())
 COLUMNS = [

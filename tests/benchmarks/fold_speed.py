@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 import transformers
 
-from levit_batch.fold import fold
-from levit_batch.levit_config import VARIANTS
-from tests.models import normalised, photographs, signal_model
+from levit_batch.inference.fold import fold
+from levit_batch.levit.config import VARIANTS
+from tests.support.models import normalised, photographs, signal_model
 
 BATCH, RUNS = 8, 12
 

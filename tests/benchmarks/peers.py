@@ -68,7 +68,7 @@ def main() -> None:
 
 def prepare(data: Path, model: str, images: int, shards: int) -> tuple[Path, Path]:
     """The shards and a random checkpoint that tells images apart, made once."""
-    from tests.models import TINY, signal_model
+    from tests.support.models import TINY, signal_model
 
     folder, checkpoint = data / f"images-{images}-{shards}", data / f"checkpoint-{model}"
     write_shards(folder, images, shards)
@@ -142,8 +142,8 @@ def line_events(out: str) -> list[Event]:
 
 
 def chunk_events(output: Path) -> list[Event]:
-    from levit_batch.storage import place
-    from levit_batch.write import read_record
+    from levit_batch.storage.place import place
+    from levit_batch.table.write import read_record
 
     records = [read_record(place(str(file))) for file in output.glob("out/data/*/*.parquet")]
     return [Event(record["ended"], record["rows"], record["pid"]) for record in records]

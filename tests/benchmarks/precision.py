@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.precision [CROPS]
 
-Random weights that tell photographs apart (see tests/models.py), 1,000 classes, crops of real photographs, folded models on the
-CPU. Trained weights keep the winning class further ahead of the next one than random ones do, so that label agreement
+Random weights that tell photographs apart (see tests/support/models.py), 1,000 classes, crops of real photographs, folded models on
+the CPU. Trained weights keep the winning class further ahead of the next one than random ones do, so that label agreement
 here is the pessimistic end; the column beside it counts only the crops where float32 itself leads by over 0.1.
 """
 
@@ -12,9 +12,9 @@ import sys
 import numpy as np
 import torch
 
-from levit_batch.fold import fold
-from levit_batch.levit_config import VARIANTS
-from tests.models import photographs, signal_model
+from levit_batch.inference.fold import fold
+from levit_batch.levit.config import VARIANTS
+from tests.support.models import photographs, signal_model
 
 HEADER = [
     "model",

@@ -22,11 +22,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from levit_batch.checkpoint_processor import default_processor
-from levit_batch.isolate import IsolatedPreprocessor
-from levit_batch.levit_config import LevitConfig
-from levit_batch.preprocess import Preprocessor
-from levit_batch.resize import resize, resize_pillow, resize_window
+from levit_batch.levit.config import LevitConfig
+from levit_batch.levit.preprocessing import default_processor
+from levit_batch.pixels.isolate import IsolatedPreprocessor
+from levit_batch.pixels.preprocess import Preprocessor
+from levit_batch.pixels.resize import resize, resize_pillow, resize_window
 from tests.support.images import encode, photographs
 
 Ways = dict[str, Callable]

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from levit_batch.checkpoint import load_checkpoint
-from levit_batch.fold import fold
-from levit_batch.levit_config import VARIANTS
-from levit_batch.preprocess import Preprocessor
-from levit_batch.processor import LevitImageProcessor
-from pipelines.models import PUBLISHED_TOP1
+from levit_batch.inference.fold import fold
+from levit_batch.levit.catalogue import PUBLISHED_TOP1
+from levit_batch.levit.checkpoint import load_checkpoint
+from levit_batch.levit.config import VARIANTS
+from levit_batch.levit.processor import LevitImageProcessor
+from levit_batch.pixels.preprocess import Preprocessor
 
 COCO = "http://images.cocodataset.org/val2017/000000039769.jpg"
 COCO_LOGITS, COCO_TOLERANCE = (1.0448, -0.3745, -1.8317), 2e-4

@@ -26,8 +26,8 @@ from tests.benchmarks.peers import measure, prepare
 
 PLAN = """
 import sys, time
-from levit_batch.load_config import load_config
-from pipelines.prepare import prepare
+from levit_batch.job.load import load_config
+from pipelines.label.prepare import prepare
 began = time.time()
 prepared = prepare(load_config(sys.argv[1]), False)
 chunks = len(prepared.chunks)
@@ -129,8 +129,8 @@ def finish(folder: Path, job: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "run", str(job), "--limit", "4"], capture_output=True, check=False
     )
-    from levit_batch.load_config import load_config
-    from pipelines.prepare import prepare as prepare_job
+    from levit_batch.job.load import load_config
+    from pipelines.label.prepare import prepare as prepare_job
 
     prepared = prepare_job(load_config(str(job)), False)
     real = next((folder / "out/data").rglob("*/*.parquet"))

@@ -11,10 +11,10 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from levit_batch.config import SourceConfig
-from levit_batch.plan import plan_chunks
-from levit_batch.schema import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
-from levit_batch.sources import Source, open_source
+from levit_batch.job.chunks import plan_chunks
+from levit_batch.job.config import SourceConfig
+from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
+from levit_batch.sources.source import Source, open_source
 from tests.support.images import CHINA, FLOWER, encode
 
 CLASSES = ["china", "flower"]

@@ -1,0 +1,86 @@
+"""What runs the model: one module for each `model.backend`, chosen here.
+
+Each module has `PACKAGE` and `EXTRA` (what to install), `refuses(target)` (why it cannot, or None),
+`export(folded, target)` on the driver (named bytes, or None when the folded model itself is what runs) and
+`load(exported, folded, target)` in the replica, which gives a `Backend`.
+"""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+
+from levit_batch.errors import ConfigError
+from levit_batch.job.config import ModelConfig
+
+Exported = dict[str, np.ndarray]  # uint8 [bytes] each, by file name: travels through shared memory
+
+CPU_BATCH, GPU_BATCH = 8, 256  # on a CPU eight images' activations stay in its cache
+FASTEST_FIRST = ("openvino", "onnxruntime", "torch")
+
+
+class Backend(Protocol):
+    """A model that runs: uint8 [N,H,W,3] -> embedding float32 [N,D], logits float32 [N,K], for any N > 0.
+
+    batch: images in one forward pass; a last one of fewer takes as long.
+    """
+
+    batch: int
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a backend is to run on, and how. batch: images in one forward pass; compile: torch.compile; tune: the device may
+    find a better batch."""
+
+    gpu: bool
+    dtype: str
+    batch: int
+    compile: bool
+    tune: bool = False
+
+
+def make_target(model: ModelConfig, gpu: bool, dtype: str, batch: int | str) -> Target:
+    """`compute.batch_size` and `model.compile` with `auto` resolved for the device."""
+    size = batch if batch != "auto" else GPU_BATCH if gpu else CPU_BATCH
+    return Target(
+        gpu, dtype, int(size), gpu if model.compile == "auto" else bool(model.compile), tune=gpu and batch == "auto"
+    )
+
+
+def choose(model: ModelConfig, target: Target) -> str:
+    """The name of the backend that `model.backend` asks for. Raises ConfigError for one that cannot run.
+
+    `auto` is the fastest that is installed and computes in `target.dtype` on the device: it never trades accuracy.
+    """
+    if model.backend != "auto":
+        reason = why_not(model.backend, target)
+        if reason:
+            raise ConfigError(f"model.backend: {model.backend} {reason}")
+        return model.backend
+    return next(name for name in FASTEST_FIRST if why_not(name, target) is None)
+
+
+def why_not(name: str, target: Target) -> str | None:
+    module = backend_module(name)
+    if importlib.util.find_spec(module.PACKAGE) is None:
+        return f"is not installed: pip install 'levit-batch[{module.EXTRA}]'"
+    return module.refuses(target)
+
+
+def backend_module(name: str) -> ModuleType:
+    return importlib.import_module(f"levit_batch.inference.backends.{name}_backend")
+
+
+def only_torch(target: Target) -> str | None:
+    """Why a backend that runs graphs on CPUs cannot do what `target` wants."""
+    if target.gpu:
+        return "runs on CPUs here: set compute.gpus_per_replica=0, or model.backend=torch"
+    if target.compile:
+        return "does not take model.compile=true, which is torch's: set model.backend=torch"
+    return None

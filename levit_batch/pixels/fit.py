@@ -1,0 +1,52 @@
+"""A decoded image -> its place in the array that the model takes: resize, then centre crop."""
+
+import numpy as np
+
+from levit_batch.errors import RowError
+from levit_batch.pixels.geometry import Geometry
+from levit_batch.pixels.resize import resize, resize_fraction, resize_window
+
+
+def fit(
+    pixels: np.ndarray, geometry: Geometry, max_pixels: int, out: np.ndarray, size: tuple[int, int] | None = None
+) -> None:
+    """Resize and crop `pixels`, uint8 [h, w, 3], into `out`.
+
+    `size` is (height, width) of the image, where `pixels` are a fraction of it. An image so narrow that its resize
+    would make more than `max_pixels` is a bomb (RowError).
+    """
+    size = size or pixels.shape[:2]
+    target = height, width = geometry.resized(*size)
+    if height * width > max(max_pixels, size[0] * size[1]):
+        raise RowError(
+            f"bomb: {size[1]}x{size[0]} pixels grow to {width}x{height} in the resize, "
+            f"source.max_image_pixels allows {max_pixels}"
+        )
+    if pixels.shape[:2] != size:
+        centre_crop(resize_fraction(pixels, size, target, geometry.resample), out)
+    elif height < out.shape[0] or width < out.shape[1]:
+        centre_crop(resize(pixels, target, geometry.resample), out)
+    else:
+        window = [_centre(*edges, False)[0] for edges in zip(target, out.shape[:2], strict=True)]
+        out[:] = resize_window(pixels, target, *window, geometry.resample)
+
+
+def centre_crop(pixels: np.ndarray, out: np.ndarray, odd_before: bool = False) -> None:
+    """Write the centre of `pixels` [H, W, 3] into `out` [h, w, 3]; black surrounds an image that is smaller.
+
+    Of an odd number of missing rows or columns, the odd one is added after the image, or before it if `odd_before`.
+    """
+    axes = [_centre(*edges, odd_before) for edges in zip(pixels.shape[:2], out.shape[:2], strict=True)]
+    source, target = zip(*axes, strict=True)
+    if pixels.shape[0] < out.shape[0] or pixels.shape[1] < out.shape[1]:
+        out[:] = 0
+    out[target] = pixels[source]
+
+
+def _centre(have: int, want: int, odd_before: bool) -> tuple[slice, slice]:
+    """Which part of an axis to take, and where to put it."""
+    if have >= want:
+        start = (have - want) // 2
+        return slice(start, start + want), slice(0, want)
+    start = (want - have + odd_before) // 2
+    return slice(0, have), slice(start, start + have)

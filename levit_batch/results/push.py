@@ -1,0 +1,71 @@
+"""An output to the Hugging Face Hub, as a dataset repository."""
+
+from typing import Any
+
+from levit_batch.errors import OutputError, UserError
+from levit_batch.storage.redact import redact
+from levit_batch.storage.retry import LastingError, passing
+from levit_batch.table.output import Output
+from levit_batch.table.read import require_files
+
+FILES = ["README.md", "metrics.json", "report.html", "job.json"]
+
+
+def push(output: Output, repo: str, private: bool = False, message: str = "Update labels") -> str:
+    """Upload the tables, card, metrics, page and job of `output` to the dataset `repo`, made if need be; returns its URL.
+
+    An upload that was cut short goes on where it stopped: the Hub knows what it has. Chunk files of ours that the
+    output no longer has are deleted in the same go; nothing else in the repository is. Raises OutputError when the
+    output is not a local folder or not finished, and UserError when the Hub refuses.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    require_files(output)
+    if not output.place.local:
+        raise OutputError(f"push: {output} is not a local folder; copy it here first, then push the copy")
+    missing = [name for name in FILES if not output.place.join(name).exists()]
+    if missing:
+        raise OutputError(f"push: {output} has no {', '.join(missing)}; `levit-batch evaluate {output}` writes them")
+    if not get_token():
+        raise UserError(
+            "push: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN to one that may write"
+        )
+    api = HfApi()
+    try:
+        url = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
+        api.upload_folder(
+            repo_id=url.repo_id,
+            repo_type="dataset",
+            folder_path=output.place.path,
+            allow_patterns=[f"data/*{output.ending}", *FILES],
+            delete_patterns=[f"data/*/[0-9]*-*.????????{ending}" for ending in (".parquet", ".arrow")],
+            commit_message=message,
+        )
+    except Exception as e:
+        raise _refused(e, repo) from e
+    return str(url)
+
+
+def _refused(error: Exception, repo: str) -> Exception:
+    """What the Hub said in one line; an error that is not the Hub's stays as it is."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if isinstance(error, HFValidationError):
+        return UserError(
+            f"push: {repo} is not a repository name ({_brief(error)}); it is USER/NAME or ORGANISATION/NAME"
+        )
+    if isinstance(error, HfHubHTTPError):
+        status: Any = getattr(error.response, "status_code", None)
+        hint = {401: "the token is not valid", 403: "the token may not write there"}.get(
+            status, "try again: it goes on"
+        )
+        return UserError(f"push: the Hub refused {repo} ({_brief(error)}); {hint}")
+    if passing(error) or isinstance(error, LastingError):
+        return UserError(
+            f"push: the Hub does not answer ({_brief(error)}); try again: the upload goes on where it stopped"
+        )
+    return error
+
+
+def _brief(error: Exception) -> str:
+    return redact(" ".join(str(error).split())[:300])

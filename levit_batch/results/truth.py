@@ -1,0 +1,63 @@
+"""Targets that are kept apart from the images: a Parquet table with a key, such as (shard, row), and the truth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from levit_batch.errors import SourceError
+from levit_batch.sources.columns.targets import TargetMap
+from levit_batch.storage.place import place
+
+
+class TruthTable:
+    """The targets of a table by key: `table(rows)` gives [N] class numbers, or lists of them, null where it has none.
+
+    keys: columns that both the output and the file have. The file's keys and targets are held in memory.
+    Raises SourceError when the file cannot be read, lacks a column or names a row twice.
+    """
+
+    def __init__(self, path: str, keys: Sequence[str], column: str, class_names: list[str]):
+        self.keys = list(keys)
+        table = _read(path, [*self.keys, column])
+        self.index = _index(table.select(self.keys))
+        if not self.index.is_unique:
+            twice = self.index[self.index.duplicated()][0]
+            raise SourceError(
+                f"{path}: {', '.join(self.keys)} = {twice} is there more than once; each row needs one truth"
+            )
+        self.targets, self.unmatched = TargetMap.make(table[column].type, None, class_names).apply(table[column])
+
+    def __call__(self, rows: pa.Table) -> pa.Array:
+        found = self.index.get_indexer(_index(rows.select(self.keys)))
+        return self.targets.take(pa.array(found, mask=found < 0))
+
+
+def _read(path: str, columns: list[str]) -> pa.Table:
+    at = place(path)
+    try:
+        schema = pq.read_schema(at.path, filesystem=at.filesystem)
+        names = schema.names
+        missing = [name for name in columns if name not in names]
+        if missing:
+            raise SourceError(f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(names)}")
+        nested = [name for name in columns[:-1] if pa.types.is_nested(schema.field(name).type)]
+        if nested:
+            raise SourceError(f"{path}: {', '.join(nested)} cannot be a key; a key is a number or a text")
+        return pq.read_table(at.path, filesystem=at.filesystem, columns=columns)
+    except (pa.ArrowInvalid, OSError) as e:
+        raise SourceError(f"{path}: not a readable Parquet file: {e}") from None
+
+
+def _index(table: pa.Table) -> pd.Index:
+    columns = [
+        table[name].to_numpy() if pa.types.is_integer(table[name].type) else _texts(table[name])
+        for name in table.schema.names
+    ]
+    return pd.Index(columns[0]) if len(columns) == 1 else pd.MultiIndex.from_arrays(columns)
+
+
+def _texts(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array(column.to_pylist(), dtype=object)

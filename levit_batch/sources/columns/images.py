@@ -1,0 +1,55 @@
+"""The image column, whatever its type, as encoded bytes and paths."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from levit_batch.errors import SourceError
+from levit_batch.job.config import SourceConfig
+from levit_batch.sources.columns.lookup import printable
+
+
+def check_image_type(kind: pa.DataType, config: SourceConfig) -> None:
+    """Raises SourceError for a type that cannot hold images."""
+    if not (_is_image_struct(kind) or _is_bytes(kind) or _is_text(kind)):
+        raise SourceError(
+            f"source.image_column: {config.image_column} is {kind}; it must be struct{{bytes, path}}, binary, "
+            "or a string with a path or URL"
+        )
+
+
+def image_cells(column: pa.Array | pa.ChunkedArray, config: SourceConfig) -> tuple[pa.Array, list[str | None]]:
+    """Encoded bytes [N], null where there are none, and the path or URL [N] that may lead to them."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    kind = column.type
+    check_image_type(kind, config)
+    if _is_image_struct(kind):
+        data = pc.struct_field(column, "bytes")
+        paths = pc.struct_field(column, "path") if kind.get_field_index("path") >= 0 else None
+    elif _is_bytes(kind):
+        data, paths = column, None
+    else:
+        data, paths = pa.nulls(len(column), pa.large_binary()), column
+    data = data.cast(pa.large_binary())  # one type for all shards
+    if paths is None or not data.null_count:
+        return data, [None] * len(data)
+    # Arrow does not check that text is UTF-8; Python does, and would refuse the whole column.
+    names = [None if name is None else printable(name) for name in paths.cast(pa.large_binary()).to_pylist()]
+    return data, names
+
+
+def _is_image_struct(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    fields = {field.name: field.type for field in kind}
+    good = "bytes" in fields and (_is_bytes(fields["bytes"]) or pa.types.is_null(fields["bytes"]))
+    return good and _is_text(fields.get("path", pa.string()))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return text or pa.types.is_null(kind)

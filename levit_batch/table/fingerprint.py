@@ -1,0 +1,181 @@
+"""What a job is, once its checkpoint and source are known: everything that changes a row, and the hash of it."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+from levit_batch.errors import ConfigError, OutputError
+from levit_batch.job.config import JobConfig
+from levit_batch.job.row import SCHEMA_VERSION, RowSpec, check_version
+from levit_batch.sources.columns.targets import TargetMap
+from levit_batch.storage.find import base_of
+from levit_batch.storage.redact import redact, stored_address
+from levit_batch.table.output import Output
+from levit_batch.table.places import meet, normal, paths_of, places_of, whole
+
+SOURCE_KEYS = ("type", "name", "split", "image_column", "target_column", "keep_columns")
+# Keys that change no finished row by themselves but name what does, or are not compared.
+APART = ("model.checkpoint", "model.revision", "source.class_names", "output.path", "notify.webhook", "notify.command")
+LIBRARIES = (
+    "torch",
+    "ray",
+    "datasets",
+    "huggingface_hub",
+    "pyarrow",
+    "pillow",
+    "numpy",
+    "simplejpeg",
+    "openvino",
+    "onnxruntime",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """values: what is hashed, flat, by the configuration key that sets it (or the fact's own name).
+
+    places: where the images are (`job_places`), which may grow and shrink within the folder that is hashed.
+    config: the configuration as it is stored. The values are never stored or shown as they are: see `stored`.
+    """
+
+    values: dict[str, Any]
+    places: list[str]
+    config: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return _hash(self.values)
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What `job.json` says of this job, without secrets."""
+        addresses = {key: stored_address(value) for key, value in self.values.items() if isinstance(value, str)}
+        return {
+            "fingerprint": self.fingerprint,
+            "config": self.config,
+            "values": self.values | addresses,
+            "places": [stored_address(place) for place in self.places],
+        }
+
+
+def make_job(
+    config: JobConfig,
+    digest: str,
+    processor: dict[str, Any],
+    dtype: str,
+    spec: RowSpec,
+    targets: TargetMap | None = None,
+    backend: str | None = None,
+) -> Job:
+    """Everything that changes what a row says, in plain JSON values.
+
+    backend: what runs the model, where its numbers are its own: below float32.
+    """
+    source, places = config.source, places_of(config.source)
+    values: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    values |= {f"source.{key}": getattr(source, key) for key in SOURCE_KEYS}
+    values["source.path"] = places[0] if source.type == "huggingface" else base_of(paths_of(source))
+    values["source.root"] = source.root and normal(source.root)
+    values |= {"weights digest": digest, "model.heads": config.model.heads, "model.dtype": dtype}
+    values |= {"model.backend": backend, "class names": _hash(spec.class_names), "target classes": _target(targets)}
+    values |= {f"processor.{key}": value for key, value in processor.items()}
+    values |= {"preprocess.mode": config.preprocess.mode, "output.format": config.output.format}
+    values |= {f"predict.{key}": value for key, value in config.predict.model_dump().items()}
+    return Job(json.loads(json.dumps(values, default=list)), places, stored_config(config))
+
+
+def _target(targets: TargetMap | None) -> str | None:
+    """What a target of the source means, hashed: class names may be edited, in their file or in the dataset."""
+    if targets is None:
+        return None
+    numbers = range(targets.classes) if targets.numbers is None else targets.numbers
+    return _hash([str(targets.output_type), list(numbers), targets.names, targets.loose])
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def stored_config(config: JobConfig) -> dict[str, Any]:
+    """The configuration as `job.json` has it. What is opened again is named from the root on, and masked only where it holds
+    a secret; whom `notify` tells, and how, is masked whole."""
+    said = redact(config.model_dump(mode="json"))
+    source = config.source
+    said["source"]["path"] = whole(source.path, source.type)
+    said["source"]["root"] = source.root and whole(source.root)
+    for section, key in (("source", "class_names"), ("model", "checkpoint"), ("output", "path")):
+        value = getattr(getattr(config, section), key)
+        said[section][key] = value and stored_address(value)
+    return said
+
+
+def check_same_job(job: Job, output: Output) -> dict[str, Any] | None:
+    """What `job.json` in the output says, or None in a fresh one. Raises OutputError when another job wrote it."""
+    said = output.read_json("job.json")
+    if said is None:
+        if any(any(output.written(folder).values()) for folder in ("data", "_staging")):
+            raise OutputError(
+                f"output.path: {output} holds chunk files but no job.json; use another folder or --overwrite"
+            )
+        return None
+    check_version(said, str(output))
+    apart = not meet(said.get("places", []), job.stored["places"])
+    if said.get("fingerprint") == job.fingerprint and not apart:
+        return said
+    raise OutputError(
+        f"output.path: {output} belongs to another job ({'; '.join(_differences(said, job.stored, apart))}); "
+        "use another output.path, or, to start afresh, --overwrite, which deletes its results"
+    )
+
+
+def _differences(there: dict[str, Any], now: dict[str, Any], apart: bool) -> list[str]:
+    """What makes two jobs others, and last what differs, too, but would not."""
+    before, values = there.get("values", {}), now["values"]
+    found = [
+        f"{key}: {_short(before.get(key))} there, {_short(values.get(key))} now"
+        for key in sorted({*before, *values})
+        if before.get(key) != values.get(key)
+    ]
+    if apart and before.get("source.path") == values["source.path"]:
+        found.append(
+            f"source.path: {_short(there.get('places'))} there, {_short(now['places'])} now, with nothing in common"
+        )
+    one, other = _flat(there.get("config", {})), _flat(now["config"])
+    harmless = [
+        key for key in sorted({*one} & {*other}) if one[key] != other[key] and key not in values and key not in APART
+    ]
+    found = found or ["it differs in what job.json does not hold"]
+    return found + ([f"changes no finished row: {', '.join(harmless)}"] if harmless else [])
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"{name}.{key}": value
+        for name, section in config.items()
+        if isinstance(section, dict)
+        for key, value in section.items()
+    }
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else f"{text[:40]}...{text[-77:]}"  # what differs in a path is mostly its end
+
+
+def check_top_k(config: JobConfig, classes: int) -> None:
+    if config.predict.top_k > classes:
+        raise ConfigError(f"predict.top_k: {config.predict.top_k} is more than the checkpoint's {classes} classes")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the results, for the record."""
+    found = {"python": platform.python_version()}
+    for name in ("levit-batch", *LIBRARIES):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

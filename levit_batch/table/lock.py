@@ -1,0 +1,182 @@
+"""One run at a time in one output, on a local disk, a network disk or an object store, without trusting any clock.
+
+    _lock/<id>.json     one claim: who, where, since when, and whether it `wants` or `holds` the output
+
+Two runs at once do twice the work, and one could replace or delete what the other relies on: a run whose claim is gone stops
+before it changes the table (`Claim.require`). No store offers the same atomic step, so nothing here needs one: a run writes
+its claim, then lists. Of two runs the one that lists last sees
+the other's claim. Who sees nobody holds; who sees a holder leaves; who sees another that only wants takes its claim back and
+tries again a little later. A claim is only ever deleted by its name, so that no live one goes with a dead one.
+
+A holder rewrites its claim every `BEAT` seconds. Its age is the difference of two times of the same store: the claim's and
+that of the claim just written. A holder on this machine whose process is gone is dead at once.
+"""
+
+import contextlib
+import json
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from pyarrow import fs
+
+from levit_batch.errors import OutputError
+from levit_batch.storage.place import Place
+from levit_batch.storage.retry import retry
+from levit_batch.table.output import Output
+from levit_batch.table.process import machine, started
+
+BEAT = 15.0  # seconds between two signs of life
+DEAD_AFTER = 120.0  # seconds without one: eight were missed
+LOOK_EVERY = 2.0  # seconds between two looks while waiting
+TRIES = 20  # at being the only one that wants it
+
+
+class LockedError(OutputError):
+    """Another run holds the output."""
+
+
+@contextlib.contextmanager
+def locked(
+    output: Output,
+    wait: float = 0.0,
+    say: Callable[[str], None] = lambda text: None,
+    beat: float = BEAT,
+    dead_after: float = DEAD_AFTER,
+) -> Iterator["Claim"]:
+    """Hold `output` while the context lasts. Raises LockedError, after `wait` seconds, while another run holds it."""
+    claim = Claim(output.place.join("_lock"), dead_after)
+    claim.take(wait, say)
+    stop = threading.Event()
+    thread = threading.Thread(target=claim.beat, args=(stop, beat, say), name="lock", daemon=True)
+    thread.start()
+    try:
+        yield claim
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+        claim.drop()
+
+
+class Claim:
+    """This run's claim on an output."""
+
+    def __init__(self, folder: Place, dead_after: float):
+        self.folder, self.dead_after = folder, dead_after
+        self.at = folder.join(f"{uuid.uuid4().hex}.json")
+        self.first = folder.local and not os.path.exists(os.path.dirname(folder.path))
+        self.facts = {
+            "machine": machine(),
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "process": started(os.getpid()),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def take(self, wait: float, say: Callable[[str], None]) -> None:
+        """Returns when this run holds the output; raises LockedError when it does not get it in `wait` seconds."""
+        deadline = time.monotonic() + wait
+        said = False
+        while holder := self._try():
+            if time.monotonic() >= deadline:
+                raise LockedError(
+                    f"output.path: {self._names(holder)}; wait for it (--wait-for-lock), or stop it there"
+                )
+            if not said:
+                say(f"waiting for the lock: {self._names(holder)}")
+                said = True
+            time.sleep(min(LOOK_EVERY, max(0.0, deadline - time.monotonic())))
+
+    def _try(self) -> dict[str, Any] | None:
+        """None: this run holds the output now; else what the claim of its holder says."""
+        other: dict[str, Any] = {}
+        for _ in range(TRIES):
+            self._write("wants")
+            others = self._others()
+            if not others:
+                self._write("holds")
+                return None
+            self.drop()
+            other = next((claim for claim in others if claim["state"] == "holds"), others[0])
+            if other["state"] == "holds":
+                return other
+            time.sleep(random.uniform(0.05, 0.4))
+        return other
+
+    def _others(self) -> list[dict[str, Any]]:
+        """The claims of other runs; those of the dead are deleted."""
+        claims = {info.path.rsplit("/", 1)[-1]: info for info in self.folder.list(recursive=False)}
+        own = claims.pop(self.at.path.rsplit("/", 1)[-1], None)
+        others = []
+        for name, info in claims.items():
+            at = self.folder.join(name)
+            claim = _read(at)
+            if claim is None or not name.endswith(".json"):
+                continue
+            if self._dead(claim, info, own):
+                at.delete()
+            else:
+                others.append(claim)
+        return others
+
+    def _dead(self, claim: dict[str, Any], info: fs.FileInfo, own: fs.FileInfo | None) -> bool:
+        if claim["machine"] == self.facts["machine"]:
+            return started(claim["pid"]) != claim["process"]
+        if own is None or own.mtime is None or info.mtime is None:
+            return False
+        return (own.mtime - info.mtime).total_seconds() > self.dead_after
+
+    def beat(self, stop: threading.Event, every: float, say: Callable[[str], None]) -> None:
+        """Signs of life until `stop`; ends when another run took this one for dead."""
+        while not stop.wait(every):
+            # What the store does not take now, a later beat may get through.
+            with contextlib.suppress(OSError, OutputError):
+                if not self.at.exists():
+                    return say("another run took this one for dead: this one stops before it changes what readers see")
+                self._write("holds")
+
+    def require(self) -> None:
+        """Raises LockedError when another run took this one for dead: what readers see is no longer this run's to change."""
+        if not retry(self.at.exists):
+            raise LockedError(
+                f"output.path: {self.folder.url.rpartition('/')[0]}: another run took this one for dead, since it gave no "
+                "sign of life for too long; that one goes on with what is written: wait for it, or run again"
+            )
+
+    def drop(self) -> None:
+        with contextlib.suppress(OSError):
+            self.at.delete()
+        if self.at.local:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.folder.path)
+                if self.first:  # a run that wrote nothing leaves no empty output
+                    os.rmdir(os.path.dirname(self.folder.path))
+
+    def _write(self, state: str) -> None:
+        data = json.dumps(self.facts | {"state": state}).encode()
+        for last in (False, False, True):
+            try:
+                return self.at.write_bytes(data)
+            except FileNotFoundError as e:  # another run's `drop` removed the empty folder just now
+                if last:
+                    raise OutputError(f"output.path: {self.at.url} cannot be written: {e}") from None
+            except OSError as e:
+                raise OutputError(f"output.path: {self.at.url} cannot be written: {e}") from None
+
+    def _names(self, holder: dict[str, Any]) -> str:
+        folder = self.folder.url.rpartition("/")[0]
+        return f"{folder} is in use since {holder['since']} by process {holder['pid']} on {holder['host']}"
+
+
+def _read(at: Place) -> dict[str, Any] | None:
+    """A claim; None when it was taken back, or is not a claim."""
+    try:
+        claim = json.loads(at.read_bytes())
+        return claim if {"machine", "pid", "process", "since", "host", "state"} <= claim.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None

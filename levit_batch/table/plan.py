@@ -1,0 +1,175 @@
+"""What is done already: the plan held against a listing of the output.
+
+Nothing but names is compared, so a resume after a crash and tonight's increment are the same code. Done means covered: rows
+of a shard's version that any finished file holds are not labelled again, however the plan cuts them today.
+"""
+
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from levit_batch.job.chunks import Chunk, Shard
+from levit_batch.storage.place import Place
+from levit_batch.table.output import Output, Written, folder_of
+
+END = 1 << 62  # the stop of a file or chunk that goes to its shard's end
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A shard whose visible files are replaced by `names`, staged or visible already, in one step, when all are there.
+
+    whole: False where `limit` cuts the shard, so nothing is published.
+    """
+
+    names: frozenset[str]
+    whole: bool = True
+
+
+@dataclass
+class Progress:
+    """The plan, sorted into done and pending.
+
+    done: the finished files that count, each as the chunk it holds.
+    replacements, vanished: by folder; the latter have rows in the output that the source no longer has.
+    new, changed: names of shards.
+    garbage: files of this tool that no longer belong to anything.
+    """
+
+    chunks: int = 0
+    rows: int = 0
+    done_rows: int = 0
+    done: list[Chunk] = field(default_factory=list)
+    pending: list[Chunk] = field(default_factory=list)
+    replacements: dict[str, Replacement] = field(default_factory=dict)
+    vanished: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    garbage: list[Place] = field(default_factory=list)
+
+
+def compare(
+    chunks: Iterable[Chunk], output: Output, limit: int | None, shards: Iterable[Shard], together: bool = False
+) -> Progress:
+    """Hold planned `chunks` (grouped by shard) against the files that `output` has.
+
+    shards: those that were planned, also those without a chunk (no rows): every one of the source, unless there is a limit.
+    together: rows may move from shard to shard, so all that is new appears in one go where anything is replaced.
+    """
+    live, staged = output.written("data"), output.written("_staging")
+    planned = {shard: list(group) for shard, group in groupby(chunks, key=lambda chunk: chunk.shard)}
+    progress = Progress(garbage=output.leftovers())
+    for shard in shards:
+        own = planned.get(shard.name, [])
+        rows = sum(chunk.rows or 0 for chunk in own)
+        folder = folder_of(shard.name)
+        files = Files(shard, own, live.pop(folder, []), staged.pop(folder, []), output)
+        files.sort_into(progress)
+        progress.rows += rows
+        progress.done_rows += rows - sum(chunk.rows or 0 for chunk in files.missing)
+    if limit is None:
+        progress.vanished = sorted(live)
+        progress.garbage += [output.place.join("_staging", at, file.name) for at in staged for file in staged[at]]
+    if together and (progress.changed or progress.vanished):
+        _hold_back(progress, output)
+    progress.garbage += _old_markers(progress.pending, output)
+    progress.chunks = len(progress.done) + len(progress.pending)
+    return progress
+
+
+class Files:
+    """The files of one shard against its planned chunks.
+
+    kept, ready: those that count, of the planned version and without overlaps, visible or staged. missing: the planned rows
+    that neither holds. strays: visible files that cannot stay.
+    """
+
+    def __init__(self, shard: Shard, planned: list[Chunk], live: list[Written], staged: list[Written], output: Output):
+        self.shard, self.planned, self.live, self.staged, self.output = shard, planned, live, staged, output
+        current = live if planned else []
+        self.kept = disjoint(file for file in current if file.version == shard.version)
+        taken = set(self.kept)
+        both = disjoint([file for file in staged if file.version == shard.version], self.kept)
+        self.ready = [file for file in both if file not in taken]
+        self.missing = [*uncovered(planned, both)]
+        self.strays = [file for file in live if file not in taken]
+
+    def sort_into(self, to: Progress) -> None:
+        name, folder = self.shard.name, folder_of(self.shard.name)
+        replaced = bool(self.strays or self.ready)
+        missing = [replace(chunk, staged=replaced) for chunk in self.missing]
+        if replaced:
+            names = {file.name for file in self.kept + self.ready} | {self.output.file_name(c) for c in missing}
+            to.replacements[folder] = Replacement(frozenset(names), self._whole())
+        if any(file.version != self.shard.version for file in self.live) or (self.live and not self.planned):
+            to.changed.append(name)
+        elif not self.live and self.planned:
+            to.new.append(name)
+        waste = [file for file in self.staged if file not in self.ready]
+        to.garbage += [self.output.place.join("_staging", folder, file.name) for file in waste]
+        to.done += [self._chunk(file) for file in self.kept] + [self._chunk(file, staged=True) for file in self.ready]
+        to.pending += missing
+
+    def _whole(self) -> bool:
+        """Whether the plan holds all rows of the shard: a limit may cut it, and rows of two versions cannot be compared."""
+        return not self.planned or self.planned[-1].stop in (None, self.shard.rows)
+
+    def _chunk(self, file: Written, staged: bool = False) -> Chunk:
+        return Chunk(self.shard.name, self.shard.url, file.version, file.first, file.stop, staged)
+
+
+def disjoint(files: Iterable[Written], beside: Sequence[Written] = ()) -> list[Written]:
+    """Files of one version without overlaps, in row order: of two that overlap the one that begins first, or is longer, stays.
+
+    Those `beside` (in row order, without overlaps) stay in any case.
+    """
+    firsts, kept = [file.first for file in beside], []
+    for file in sorted(files, key=lambda file: (file.first, -_stop(file.stop))):
+        after = bisect(firsts, file.first)
+        free = after == 0 or _stop(beside[after - 1].stop) <= file.first
+        free = free and (after == len(beside) or beside[after].first >= _stop(file.stop))
+        if free and (not kept or file.first >= _stop(kept[-1].stop)):
+            kept.append(file)
+    return sorted([*beside, *kept], key=lambda file: file.first)
+
+
+def uncovered(chunks: Iterable[Chunk], files: list[Written]) -> Iterator[Chunk]:
+    """The rows of `chunks` that none of `files` holds, as chunks. Both are in row order and without overlaps."""
+    i = 0
+    for chunk in chunks:
+        first, stop = chunk.first, _stop(chunk.stop)
+        while i < len(files) and files[i].first < stop:
+            file = files[i]
+            if _stop(file.stop) > first:
+                if file.first > first:
+                    yield replace(chunk, first=first, stop=file.first)
+                first = _stop(file.stop)
+            if first > stop:  # it reaches into the next chunk
+                break
+            i += 1
+        if first < stop:
+            yield replace(chunk, first=first)
+
+
+def _stop(stop: int | None) -> int:
+    return END if stop is None else stop
+
+
+def _hold_back(progress: Progress, output: Output) -> None:
+    """Stage what would be written in sight of readers: its rows may still stand in a shard that is replaced."""
+    held = {chunk.shard for chunk in progress.pending if not chunk.staged}
+    names: dict[str, set[str]] = defaultdict(set)
+    for chunk in progress.done + progress.pending:
+        if chunk.shard in held:
+            names[folder_of(chunk.shard)].add(output.file_name(chunk))
+    progress.replacements |= {folder: Replacement(frozenset(files)) for folder, files in names.items()}
+    progress.pending = [replace(chunk, staged=True) for chunk in progress.pending]
+
+
+def _old_markers(pending: list[Chunk], output: Output) -> list[Place]:
+    """Markers of attempts at chunks that are not pending: their process died between the chunk's file and the marker."""
+    names = {output.chunk_name(chunk) for chunk in pending}
+    found = [f"{folder}/{file.name}" for folder, files in output.written("_attempts").items() for file in files]
+    return [output.place.join("_attempts", name) for name in found if name not in names]

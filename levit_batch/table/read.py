@@ -1,0 +1,147 @@
+"""A finished output, read back: chunk after chunk in row order, only the columns asked for."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from levit_batch.errors import OutputError
+from levit_batch.job.config import OutputConfig
+from levit_batch.job.row import check_version
+from levit_batch.storage.place import Place
+from levit_batch.table.output import CHUNK_FILE, Output, Written
+from levit_batch.table.write import read_record
+
+AHEAD = 4  # files read ahead of the one in use: hides an object store's latency, holds a few narrow tables
+
+
+@dataclass(frozen=True)
+class ChunkFile:
+    """One visible chunk file: rows `written.first` to `written.stop` of the shard that `folder` belongs to (`folder_of`)."""
+
+    folder: str
+    written: Written
+    place: Place
+
+
+def open_output(path: str) -> Output:
+    """The output that `levit-batch run` wrote at `path`. Raises OutputError when there is none."""
+    output = Output(OutputConfig(path=path))
+    job = job_of(output)
+    check_version(job, str(output))
+    said = job.get("config", {}).get("output", {}).get("format", "parquet")
+    return Output(OutputConfig(path=path, format=said))
+
+
+def job_of(output: Output) -> dict[str, Any]:
+    """The output's `job.json`. Raises OutputError when there is none."""
+    job = output.read_json("job.json")
+    if job is None:
+        raise OutputError(
+            f"{output}: no job.json there; give the folder that `levit-batch run` wrote (its output.path)"
+        )
+    return job
+
+
+def shard_names(output: Output, folders: Iterable[str]) -> list[str]:
+    """The names of the shards that these folders belong to, as their files say; the folder's where a file cannot be read."""
+    names = []
+    for folder in folders:
+        base = output.place.join("data", folder)
+        try:
+            file = next(base.join(info.base_name) for info in base.list() if CHUNK_FILE.fullmatch(info.base_name))
+            names.append(read_record(file)["shard"])
+        except (StopIteration, OSError, OutputError):
+            names.append(folder)
+    return names
+
+
+def run_names(output: Output) -> list[str]:
+    """The names (UTC times) of all runs, oldest first."""
+    found = output.place.join("runs").list(recursive=False)
+    return sorted(info.base_name.removesuffix(".json") for info in found if info.base_name.endswith(".json"))
+
+
+def runs_of(output: Output, last: int | None = None) -> list[dict[str, Any]]:
+    """The records of all runs (or the `last` ones), oldest first; each with its name as `name`."""
+    names = run_names(output)
+    names = names if last is None else names[-last:]
+    return [{"name": name, **(output.read_json(f"runs/{name}.json") or {})} for name in names]
+
+
+def chunk_files(output: Output) -> list[ChunkFile]:
+    """Every visible chunk file, by its shard's folder and first row."""
+    base = output.place.join("data")
+    return [
+        ChunkFile(folder, file, base.join(folder, file.name))
+        for folder, files in sorted(output.written().items())
+        for file in sorted(files, key=lambda file: file.first)
+    ]
+
+
+def require_files(output: Output) -> list[ChunkFile]:
+    """`chunk_files`. Raises OutputError when nothing has been written yet."""
+    files = chunk_files(output)
+    if not files:
+        raise OutputError(f"{output}: no rows yet; run the job first (`levit-batch run CONFIG`)")
+    return files
+
+
+def schema_of(file: ChunkFile) -> pa.Schema:
+    at = file.place
+    with at.filesystem.open_input_file(at.path) as stream:
+        return pq.read_schema(stream) if at.path.endswith(".parquet") else pa.ipc.open_stream(stream).schema
+
+
+def read_file(file: ChunkFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of one chunk file; of `columns`, those that it has. Raises OutputError when it cannot be read."""
+    at = file.place
+    try:
+        if at.path.endswith(".parquet"):
+            with at.filesystem.open_input_file(at.path) as stream, pq.ParquetFile(stream) as parquet:
+                names = parquet.schema_arrow.names
+                wanted = None if columns is None else [name for name in columns if name in names]
+                # Dots reach into structs in Parquet's names: a column called `image.path` is found all the same.
+                return parquet.read(wanted, use_threads=False)
+        with pa.memory_map(at.path) if at.local else at.filesystem.open_input_file(at.path) as stream:
+            table = pa.ipc.open_stream(stream).read_all()
+            return table if columns is None else table.select([name for name in columns if name in table.schema.names])
+    except (pa.ArrowInvalid, OSError) as e:
+        raise OutputError(f"{at.url}: cannot be read ({e}); delete it and run the job again to write it anew") from e
+
+
+def scan(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Tables of the output's rows in order, one a chunk file, holding those of `columns` that the output has."""
+    for _, table in scan_files(require_files(output), columns):
+        yield table
+
+
+def scan_files(
+    files: Sequence[ChunkFile], columns: Sequence[str] | None = None
+) -> Iterator[tuple[ChunkFile, pa.Table]]:
+    """Each of `files` with its table, in order, a few read ahead. Memory does not grow with the number of files' rows."""
+    with ThreadPoolExecutor(AHEAD) as pool:
+        waiting: deque = deque()
+        for file in files:
+            waiting.append((file, pool.submit(read_file, file, columns)))
+            if len(waiting) > AHEAD:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+
+
+def list_matrix(column: pa.ChunkedArray | pa.Array) -> Any:
+    """A column of fixed-size lists as a numpy array [N, W]; NaN (for integers -1) where a list or an element is null."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    width = column.type.list_size
+    values = column.values.slice(column.offset * width, len(column) * width)
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.fill_null(-1)
+    return values.to_numpy(zero_copy_only=False).reshape(len(column), width)

@@ -1,0 +1,286 @@
+"""The training loop of one worker: epochs of batches, validation, keeping the best, saving and resuming.
+
+`pipelines/finetune/run.py` makes the plan and calls `Trainer(...).run()`, in its own process or in Ray Train's workers.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from levit_batch.errors import JobError, SourceError
+from levit_batch.job.chunks import Chunk
+from levit_batch.pixels.fit import fit
+from levit_batch.pixels.geometry import Geometry
+from levit_batch.training.augment import augment
+from levit_batch.training.batch_norm import average_statistics, set_training, sync_batch_norm
+from levit_batch.training.config import FinetuneConfig, TrainSourceConfig
+from levit_batch.training.data import (
+    Batch,
+    Loader,
+    Sample,
+    SampleReader,
+    Split,
+    open_training_source,
+    shuffled,
+    worker_chunks,
+)
+from levit_batch.training.optimise import learning_rate, make_optimizer
+from levit_batch.training.state import Progress, load_state, save_state
+from levit_batch.training.student import Normalise, build_student, load_teacher, starting_point
+from levit_batch.training.targets import Answers
+from levit_batch.training.workers import Workers
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What is known before the first image is read. Pickles.
+
+    rows: planned training rows, bad ones included; the learning rate's way from first to last step follows from it.
+    """
+
+    names: tuple[str, ...]
+    chunks: tuple[Chunk, ...]
+    rows: int
+    validation_chunks: tuple[Chunk, ...]
+
+
+class Trainer:
+    """Trains one student as `config` says. Every worker makes one and calls `run`; rank 0 writes into `folder`."""
+
+    def __init__(self, config: FinetuneConfig, plan: TrainPlan, folder: Path, report: Report, threads: int = 2):
+        self.config, self.plan, self.folder, self.report = config, plan, folder, report
+        self.workers = Workers.current()
+        self.device = torch.device("cuda" if torch.cuda.is_available() and _wants_gpu(config) else "cpu")
+        names = list(plan.names)
+        self.student = build_student(config, starting_point(config.model), names).to(self.device)
+        if config.train.batch_norm == "synced":
+            sync_batch_norm(self.student)
+        self.teacher = load_teacher(config, names)
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+        self.geometry = Geometry.from_processor(self.student.processor)
+        self.normalise = Normalise(self.student.processor).to(self.device)
+        self.optimizer = make_optimizer(self.student, config.train)
+        self._make_readers(names, threads)
+        self.batch = config.train.batch_size // self.workers.count
+        self.steps_an_epoch = max(1, plan.rows // config.train.batch_size)
+        self.progress = Progress()
+
+    def _make_readers(self, names: list[str], threads: int) -> None:
+        config, seed = self.config, self.config.train.seed
+        fraction = 0.0 if config.validation.source else config.validation.fraction
+        cache = config.train.cache_bytes
+
+        own = Split(seed) if config.validation.source else Split(seed, 0.0, fraction)
+        self.read = _reader(config.source, names, Split(seed, fraction, 1.0), cache)
+        validation = config.validation.source or config.source.model_copy(update={"teacher_column": None})
+        self.read_validation = _reader(validation, names, own, cache // 4)
+        self.loader = Loader(self._augmented, config.source.max_image_pixels, threads)
+        self.validation_loader = Loader(self._fitted, config.source.max_image_pixels, threads)
+
+    def _augmented(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
+        rng = np.random.default_rng((self.config.train.seed, self.progress.epoch, sample.key))
+        return augment(pixels, self.config.augment, self.geometry, rng)
+
+    def _fitted(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
+        out = np.empty((*self.geometry.output(), 3), np.uint8)
+        fit(pixels, self.geometry, self.config.source.max_image_pixels, out)
+        return out
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end from wherever the folder's state is. Returns `result`; the student then has the weights kept.
+
+        Raises SourceError when there is too little to train on, JobError when the loss is no longer a number.
+        """
+        self._resume()
+        model = self.student
+        if self.workers.count > 1:
+            model = DistributedDataParallel(self.student, broadcast_buffers=False)
+        while self.progress.epoch < self.config.train.epochs and not self._stalled():
+            self._epoch(model)
+            self._save()
+        if self.progress.best_weights is not None:  # kept where `keep: best` is and there is validation to judge by
+            self.student.load_state_dict(self.progress.best_weights)
+        return {"history": self.progress.history, "best": self.progress.best, "stopped_early": self._stalled()}
+
+    def _stalled(self) -> bool:
+        patience = self.config.train.early_stopping
+        return patience is not None and self.progress.since_best >= patience
+
+    def _epoch(self, model: nn.Module) -> None:
+        progress, started = self.progress, time.monotonic()
+        before, saved_at = progress.seconds, progress.step
+        set_training(self.student, self.config.train.freeze == "backbone", self.config.train.batch_norm == "frozen")
+        for batch in self._agreed(self._train_batches()):
+            self._step(model, batch)
+            progress.consumed = self.workers.gather(batch.consumed) if self._save_due(saved_at) else []
+            if progress.consumed:
+                progress.seconds, saved_at = before + time.monotonic() - started, progress.step
+                self._save()
+        average_statistics(self.student, self.workers)
+        self._close_epoch(before + time.monotonic() - started)
+
+    def _save_due(self, saved_at: int) -> bool:
+        return self.progress.step - saved_at >= self.config.train.save_steps
+
+    def _train_batches(self) -> Iterator[Batch]:
+        """This worker's batches of the running epoch, from where it was left."""
+        progress, workers, seed = self.progress, self.workers, self.config.train.seed
+        chunks = worker_chunks(list(self.plan.chunks), seed, progress.epoch, workers.rank, workers.count)
+        order = shuffled(self.read, chunks, self.config.train.shuffle_rows, (seed, progress.epoch, workers.rank))
+        start = progress.consumed[workers.rank] if progress.consumed else 0
+        self.loader.skipped = dict(progress.skipped[workers.rank]) if progress.skipped else {}
+        return self.loader.batches(order, self.batch, start)
+
+    def _agreed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Batches as long as every worker has one: a step needs all of them."""
+        taken = self.progress.step
+        while self.workers.all((batch := next(batches, None)) is not None):
+            yield batch
+        batches.close()
+        if self.progress.step == taken and not self.progress.sums[2]:
+            raise SourceError(
+                f"source.path: too few rows to train on: {self.plan.rows} planned, not one batch of "
+                f"{self.config.train.batch_size} usable ({_counts(self.loader.skipped)}); "
+                "give more images, or a smaller train.batch_size"
+            )
+
+    def _step(self, model: nn.Module, batch: Batch) -> None:
+        config, progress = self.config.train, self.progress
+        rate = learning_rate(progress.step, self.steps_an_epoch * config.epochs, self._warmup_steps(), config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        pixels, targets = batch.pixels.to(self.device), batch.targets.to(self.device)
+        answers = {"labels": targets, "label_smoothing": config.label_smoothing}
+        if self.config.distils:
+            answers["teacher_labels"] = self.teacher(pixels) if self.teacher else batch.teachers.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            output = model(self.normalise(pixels), **answers)
+        self.optimizer.zero_grad(set_to_none=True)
+        output.loss.backward()
+        if config.clip_gradient:
+            nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_gradient)
+        self.optimizer.step()
+        progress.step += 1
+        self._count(output, targets, rate)
+
+    def _warmup_steps(self) -> int:
+        return round(self.config.train.warmup_epochs * self.steps_an_epoch)
+
+    def _count(self, output: Any, targets: torch.Tensor, rate: float) -> None:
+        progress, size = self.progress, len(targets)
+        right = (output.logits.argmax(1) == targets).sum().item()
+        sums = self.workers.total([output.loss.item() * size, right, size])
+        if not np.isfinite(sums[0]):
+            raise JobError(
+                f"the loss is {sums[0]} in epoch {progress.epoch + 1}: the training ran away; lower "
+                "train.learning_rate, or set train.clip_gradient to 1"
+            )
+        progress.sums = [have + new for have, new in zip(progress.sums, sums, strict=True)]
+        loss, accuracy = progress.sums[0] / progress.sums[2], progress.sums[1] / progress.sums[2]
+        if self.workers.first:
+            self.report(
+                {"epoch": progress.epoch + 1, "step": progress.step, "loss": loss, "accuracy": accuracy,
+                 "steps": self.steps_an_epoch * self.config.train.epochs, "learning_rate": rate}
+            )  # fmt: skip
+
+    def _close_epoch(self, seconds: float) -> None:
+        """Validate, write the epoch into the history, and keep its weights when they are the best yet."""
+        progress = self.progress
+        loss, right, rows = progress.sums
+        entry = {"epoch": progress.epoch + 1, "loss": loss / rows, "accuracy": right / rows, "rows": int(rows)}
+        entry |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "seconds": round(seconds, 2)}
+        entry["skipped"] = _sum_counts(self.workers.gather(self.loader.skipped))
+        if self.config.validates:
+            entry |= self.validate()
+        progress.history = [*progress.history, entry]
+        if self._is_best(entry):
+            progress.best, progress.since_best = entry, 0
+            if self.config.train.keep == "best" and self.config.validates:
+                weights = self.student.state_dict().items()
+                progress.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights}
+        else:
+            progress.since_best += 1
+        progress.epoch += 1
+        progress.consumed, progress.skipped, progress.sums, progress.seconds = [], [], [0.0, 0.0, 0.0], 0.0
+        if self.workers.first:
+            self.report({"entry": entry})
+
+    def _is_best(self, entry: dict[str, Any]) -> bool:
+        """Higher validation accuracy, or the same with a lower loss; without validation the last is the best."""
+        best = self.progress.best
+        if best is None or not self.config.validates:
+            return True
+        ranks = [(-one["validation_accuracy"], one["validation_loss"]) for one in (entry, best)]
+        return ranks[0] < ranks[1]
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, Any]:
+        """Loss (cross-entropy of the logits that labelling uses) and accuracy over the validation rows of all workers."""
+        self.student.eval()
+        chunks = list(self.plan.validation_chunks)[self.workers.rank :: self.workers.count]
+        samples = (sample for chunk in chunks for sample in self.read_validation(chunk))
+        self.validation_loader.skipped = {}
+        sums = np.zeros(3)
+        for batch in self.validation_loader.batches(samples, max(self.batch, 64), drop_last=False):
+            logits = self.student(self.normalise(batch.pixels.to(self.device))).logits.cpu()
+            loss = functional.cross_entropy(logits, batch.targets, reduction="sum").item()
+            sums += loss, (logits.argmax(1) == batch.targets).sum().item(), len(logits)
+        loss, right, rows = self.workers.total(sums.tolist())
+        if not rows:
+            raise SourceError("validation: there is not one good row to validate on; raise validation.fraction")
+        skipped = _sum_counts(self.workers.gather(self.validation_loader.skipped))
+        return {"validation_loss": loss / rows, "validation_accuracy": right / rows, "validation_rows": int(rows),
+                "validation_skipped": skipped}  # fmt: skip
+
+    def _save(self) -> None:
+        average_statistics(self.student, self.workers)
+        random, skipped = self.workers.gather(torch.get_rng_state()), self.workers.gather(dict(self.loader.skipped))
+        if self.progress.consumed:
+            self.progress.skipped = skipped
+        if self.workers.first:
+            model, optimizer = self.student.state_dict(), self.optimizer.state_dict()
+            save_state(self.folder, self.progress, model, optimizer, random)
+
+    def _resume(self) -> None:
+        """Go on from the saved state, or start: dropped paths then differ between the workers, weights do not."""
+        state = load_state(self.folder)
+        if state is None:
+            torch.manual_seed(self.config.train.seed + self.workers.rank)
+            return
+        self.student.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = state["progress"]
+        with suppress(IndexError):
+            torch.set_rng_state(state["random"][self.workers.rank])
+
+
+def _reader(config: TrainSourceConfig, names: list[str], split: Split, cache_bytes: int) -> SampleReader:
+    source = open_training_source(config)
+    target = Answers(source, config.target_column, "source.target_column", names)
+    teacher = config.teacher_column and Answers(source, config.teacher_column, "source.teacher_column", names)
+    return SampleReader(source, target, teacher or None, split, cache_bytes)
+
+
+def _wants_gpu(config: FinetuneConfig) -> bool:
+    return config.compute.gpus_per_worker != 0
+
+
+def _sum_counts(parts: list[dict[str, int]]) -> dict[str, int]:
+    kinds = sorted({kind for part in parts for kind in part})
+    return {kind: sum(part.get(kind, 0) for part in parts) for kind in kinds}
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in counts.items()) or "no bad rows"

@@ -1,0 +1,158 @@
+"""Where a job's time goes on this machine, how far that is from what the machine can do, and what the whole plan takes."""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+from levit_batch.job.config import JobConfig
+from levit_batch.levit.cost import cost
+from pipelines.bench.measure import models, peak_macs, stages, take_sample
+from pipelines.cluster.sizing import plural
+from pipelines.label.prepare import Prepared, prepare
+from pipelines.screen.console import console, table
+
+STAGES = ("read", "decode", "resize", "model", "write")
+
+
+def bench(
+    config: JobConfig,
+    images: int = 256,
+    replicas: int | None = None,
+    hours: float | None = None,
+    price: float | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Everything measured and estimated, as JSON values. Raises UserError.
+
+    replicas: what the estimate is for (default: one a core here, or one a GPU). hours: how many replicas finish in that time.
+    price: of one machine like this one, an hour.
+    """
+    import torch
+
+    gpu = config.compute.gpus_per_replica not in (0, "auto") or torch.cuda.is_available()
+    prepared = prepare(config, gpu)
+    torch.set_num_threads(1)
+    say(f"reading {images} images")
+    sample = take_sample(prepared, images)
+    say("measuring the stages")
+    spent = stages(prepared, sample)
+    compared = models(prepared, sample, say)
+    here = (torch.cuda.device_count() if gpu else os.cpu_count()) or 1
+    limit, target = machine_limit(prepared, spent, here), prepared.runnable.target
+    return {
+        "rows": sample.rows,
+        "bytes_per_image": sum(map(len, sample.images)) / sample.rows,
+        "machine": {"cpus": os.cpu_count(), "gpus": torch.cuda.device_count(), "replicas": here},
+        "backend": {
+            "name": prepared.runnable.name,
+            "dtype": prepared.dtype,
+            "batch": None if target.tune else target.batch,
+        },
+        "milliseconds": spent,
+        "bottleneck": max(STAGES, key=lambda stage: spent[stage]),
+        "models": compared,
+        "limit": limit,
+        "balance": balance(spent, gpu),
+        "estimate": estimate(prepared, 1000 / spent["whole"], replicas or here, here, hours, price),
+    }
+
+
+def machine_limit(prepared: Prepared, spent: dict[str, float], here: int) -> dict[str, float]:
+    """What the machine would reach if the model ran at its matrix peak and the other stages as measured."""
+    macs = cost(prepared.checkpoint.config, heads=1).macs  # two heads are folded into one
+    peak = peak_macs(prepared.dtype)
+    others = sum(spent[stage] for stage in ("read", "decode", "resize", "write"))
+    floor = 1000 * macs / peak
+    return {
+        "peak_gmacs_per_second": peak / 1e9,
+        "model_gmacs": macs / 1e9,
+        "model_share_of_peak": floor / spent["model"],
+        "images_per_second": here * 1000 / (floor + others),
+        "reached": (floor + others) / spent["whole"],
+    }
+
+
+def balance(spent: dict[str, float], gpu: bool) -> dict[str, float | None]:
+    """CPUs that must decode to keep one model busy."""
+    before = spent["read"] + spent["decode"] + spent["resize"]
+    return {"cpus_per_replica": before / (spent["model"] + spent["write"]) if gpu else None, "before_model": before}
+
+
+def estimate(
+    prepared: Prepared, rate: float, replicas: int, here: int, hours: float | None, price: float | None
+) -> dict[str, Any]:
+    """Time and cost of what is pending, for replicas that each label `rate` images a second."""
+    progress = prepared.progress()
+    pending = progress.rows - progress.done_rows
+    took = pending / rate
+    machines = math.ceil(replicas / here)
+    return {
+        "images_per_second_per_replica": rate,
+        "rows": progress.rows,
+        "pending": pending,
+        "replicas": replicas,
+        "images_per_second": rate * replicas,
+        "seconds": took / replicas,
+        "replicas_for_hours": None if hours is None else max(1, math.ceil(took / (hours * 3600))),
+        "hours": hours,
+        "price_per_hour": price,
+        "cost": None if price is None else took / replicas / 3600 * machines * price,
+    }
+
+
+def show(said: dict[str, Any]) -> None:
+    """The same for a reader at a terminal."""
+    out = console()
+    spent = said["milliseconds"]
+    rows = [(stage, f"{spent[stage]:.2f}", f"{_rate(spent[stage])}", _share(spent, stage)) for stage in STAGES]
+    rows.append(("all", f"{spent['whole']:.2f}", _rate(spent["whole"]), ""))
+    used = said["backend"]
+    way = f"{used['name']}, {used['dtype']}, batch {used['batch'] or 'found by trying'}"
+    title = f"One replica ({way}) on {said['rows']} of the job's images"
+    out.print(table(title, ("stage", "ms/image", "images/s", "share"), rows, (1, 2, 3)))
+    out.print()
+    cells = [(m["backend"], m["dtype"], str(m["batch"]), _model(m)) for m in said["models"]]
+    out.print(table("The model alone, one replica", ("backend", "dtype", "batch", "images/s"), cells, (2, 3)))
+    out.print()
+    for line in words(said):
+        out.print(line)
+
+
+def words(said: dict[str, Any]) -> list[str]:
+    """The conclusions, one line each."""
+    limit, plan = said["limit"], said["estimate"]
+    lines = [
+        f"bottleneck  {said['bottleneck']}",
+        f"limit       {limit['images_per_second']:.0f} images/s on this machine, were the model at the peak of "
+        f"{limit['peak_gmacs_per_second']:.0f} GMAC/s a core or GPU; the model is at {limit['model_share_of_peak']:.0%} of it, "
+        f"the job at {limit['reached']:.0%} of the limit",
+    ]
+    if said["balance"]["cpus_per_replica"] is not None:
+        lines.append(f"balance     {said['balance']['cpus_per_replica']:.1f} CPUs decoding keep one GPU busy")
+    lines.append(
+        f"estimate    {plan['pending']:,} of {plan['rows']:,} rows are pending: {_time(plan['seconds'])} with "
+        f"{plural(plan['replicas'], 'replica')} ({plan['images_per_second']:.0f} images/s)"
+    )
+    if plan["replicas_for_hours"] is not None:
+        lines.append(f"replicas    {plural(plan['replicas_for_hours'], 'replica')} for {plan['hours']:g} h")
+    if plan["cost"] is not None:
+        lines.append(f"cost        {plan['cost']:,.2f} at {plan['price_per_hour']:g} an hour for a machine like this")
+    return lines
+
+
+def _rate(milliseconds: float) -> str:
+    return f"{1000 / milliseconds:,.0f}" if milliseconds else "-"
+
+
+def _share(spent: dict[str, float], stage: str) -> str:
+    return f"{spent[stage] / sum(spent[name] for name in STAGES):.0%}"
+
+
+def _model(found: dict[str, Any]) -> str:
+    return f"{found['images_per_second']:.0f}" if found["error"] is None else "wrong results"
+
+
+def _time(seconds: float) -> str:
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"

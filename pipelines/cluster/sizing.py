@@ -1,0 +1,157 @@
+"""How many replicas of what size fit on a cluster. Plain arithmetic over what its nodes have; no Ray in here."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from levit_batch.errors import ConfigError
+from levit_batch.job.config import ComputeConfig, ReplicaRange
+
+UNLIMITED = 1 << 30
+SPARE = 1.2  # decode tasks over what the measured times ask for: a replica that waits costs more than one CPU
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """`count` nodes that each have `resources` (Ray's names: CPU, GPU, accelerator_type:A100, ...)."""
+
+    resources: dict[str, float]
+    count: int = 1
+
+    def room(self, shape: dict[str, float]) -> int:
+        """How many of `shape` fit, whole, on these nodes."""
+        needed = {name: amount for name, amount in shape.items() if amount}
+        if not needed:
+            return UNLIMITED
+        each = min(math.floor(self.resources.get(name, 0) / amount + 1e-9) for name, amount in needed.items())
+        return each * self.count
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster is made of now, and, where it grows by itself, what it can become."""
+
+    now: tuple[Nodes, ...]
+    most: tuple[Nodes, ...] | None = None  # None: it does not grow
+
+    @property
+    def grows(self) -> bool:
+        return self.most is not None
+
+    @property
+    def largest(self) -> tuple[Nodes, ...]:
+        return self.now if self.most is None else self.most
+
+    def __str__(self) -> str:
+        """For example: 2 nodes, 8 CPUs, 1 GPU (A100)."""
+        total = {name: sum(n.resources.get(name, 0) * n.count for n in self.largest) for name in ("CPU", "GPU")}
+        kinds = sorted({name.split(":", 1)[1] for n in self.largest for name in n.resources if is_kind(name)})
+        nodes = sum(n.count for n in self.largest)
+        words = [f"{'up to ' if self.grows else ''}{plural(nodes, 'node')}", plural(total["CPU"], "CPU")]
+        words.append(plural(total["GPU"], "GPU") + (f" ({', '.join(kinds)})" if kinds else ""))
+        return ", ".join(words)
+
+
+def is_kind(resource: str) -> bool:
+    return resource.startswith("accelerator_type:")
+
+
+def plural(count: float, word: str) -> str:
+    return f"{count:g} {word}{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """replicas: (fewest, most, at the start); gpus and cpus that one takes; decoders: the same of decode tasks' actors,
+    of one CPU each, or None where a replica decodes by itself."""
+
+    replicas: tuple[int, int, int]
+    gpus: float
+    cpus: float
+    decoders: tuple[int, int, int] | None
+    accelerator_type: str | None = None
+
+    @property
+    def shape(self) -> dict[str, float]:
+        kind = {f"accelerator_type:{self.accelerator_type}": 0.001} if self.accelerator_type else {}
+        return {"CPU": self.cpus, "GPU": self.gpus} | kind
+
+
+def room(nodes: Iterable[Nodes], shape: dict[str, float]) -> int:
+    return min(UNLIMITED, sum(part.room(shape) for part in nodes))
+
+
+def size_for(
+    compute: ComputeConfig, gpu: bool, tasks: int, capacity: Capacity, measured: float | None = None
+) -> Size | None:
+    """The largest pool that `compute` asks for and that fits, for `tasks` tasks; None where not even the smallest fits.
+
+    measured: decode seconds per predict second of earlier runs. A replica on a GPU takes no CPU by name, and a decode
+    task one: no order in which Ray places them leaves a replica without room. The replicas' own CPUs are kept free.
+    """
+    gpus = (1.0 if gpu else 0.0) if compute.gpus_per_replica == "auto" else float(compute.gpus_per_replica)
+    check_fraction(gpus)
+    apart = gpus > 0 or compute.decode_cpus != "auto"
+    size = Size((1, 1, 1), gpus, 0.0 if gpus else 1.0, None, compute.accelerator_type)
+    there, cpus = room(capacity.largest, size.shape), room(capacity.largest, {"CPU": 1})
+    if apart and not gpus:  # a replica and its decode tasks share the CPUs
+        decode = max(0, min(int(compute.decode_cpus), cpus - 1))
+        apart, there = decode > 0, there // (decode + 1)
+    replicas = replica_range(compute, there, tasks, capacity, size)
+    if replicas is None:
+        return None
+    wanted = per_replica(compute, gpus, cpus, there, measured)
+    free = cpus - (0 if gpus else replicas[1])
+    decoders = tuple(min(n * wanted, max(free, 0)) for n in replicas) if apart else None
+    return Size(replicas, gpus, size.cpus, decoders if decoders and all(decoders) else None, size.accelerator_type)
+
+
+def replica_range(
+    compute: ComputeConfig, there: int, tasks: int, capacity: Capacity, size: Size
+) -> tuple[int, int, int] | None:
+    """(fewest, most, at the start), or None when the fewest do not fit."""
+    if isinstance(compute.replicas, ReplicaRange):
+        least, most = compute.replicas.min, min(compute.replicas.max, there)
+    elif compute.replicas == "auto":
+        least, most = 1, there
+    else:
+        least = most = compute.replicas
+    most = min(most, tasks)
+    least = min(least, tasks)
+    if most > there or least > most or most < 1:
+        return None
+    # A cluster that stays as it is starts complete and stays so; one that grows begins by asking for all of it.
+    return (most if compute.replicas == "auto" and not capacity.grows else least, most, most)
+
+
+def per_replica(compute: ComputeConfig, gpus: float, cpus: int, there: int, measured: float | None) -> int:
+    """Decode tasks for each replica: as asked, as measured before, or all the CPUs that there are."""
+    if compute.decode_cpus != "auto":
+        return compute.decode_cpus
+    if measured:
+        return max(1, math.ceil(measured * SPARE))
+    return max(1, cpus // max(1, there) - 1)
+
+
+def check_fraction(gpus: float) -> None:
+    if gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"compute.gpus_per_replica: {gpus:g} should be a fraction of one GPU, or a whole number")
+
+
+def why_not(compute: ComputeConfig, gpu: bool, capacity: Capacity) -> str:
+    """One line for a request that `capacity` cannot meet."""
+    gpus = (1.0 if gpu else 0.0) if compute.gpus_per_replica == "auto" else float(compute.gpus_per_replica)
+    size = Size((1, 1, 1), gpus, 0.0 if gpus else 1.0, None, compute.accelerator_type)
+    there = room(capacity.largest, size.shape)
+    kind = f" of type {size.accelerator_type}" if size.accelerator_type else ""
+    one = (plural(gpus, "GPU") if gpus else "1 CPU") + kind
+    if not there:
+        plain = room(capacity.largest, {"GPU": gpus, "CPU": size.cpus})
+        key = "accelerator_type" if kind and plain else "gpus_per_replica" if gpus else "replicas"
+        return f"compute.{key}: one replica takes {one}, and no node has it; the cluster has {capacity}"
+    asked = compute.replicas.min if isinstance(compute.replicas, ReplicaRange) else compute.replicas
+    decode = "" if gpus or compute.decode_cpus == "auto" else f" and {plural(compute.decode_cpus, 'CPU')} to decode"
+    return (
+        f"compute.replicas: {asked} replicas of {one}{decode} do not fit; the cluster has {capacity}: room for "
+        f"{there // (1 + (0 if not decode else int(compute.decode_cpus)))}"
+    )

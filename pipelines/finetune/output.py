@@ -1,0 +1,127 @@
+"""The folder that a fine-tuning writes: one training at a time, the same one to the end, whole files only.
+
+config.json  preprocessor_config.json  model.safetensors    the checkpoint, when the training is finished
+history.json  learning_curve.svg                            how it went; history.json comes last: it says "finished"
+_training/                                                  the state of an unfinished training
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from levit_batch.errors import OutputError
+from levit_batch.storage.place import place, scheme
+
+WORK = "_training"
+CHECKPOINT = ("preprocessor_config.json", "config.json", "model.safetensors")
+RECORDS = ("history.json", "learning_curve.svg")
+
+
+def training_folder(path: str) -> Path:
+    """`output.path` as a folder of a disk. Raises OutputError for an object store."""
+    if scheme(path) not in ("", "file"):
+        raise OutputError(
+            f"output.path: {path}: a training writes to a disk; name a folder, and upload it when it is done"
+        )
+    return Path(path.removeprefix("file://")).expanduser().resolve()
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[Path]:
+    """Hold `folder` while training and give its work folder; the system lets go of it however the process ends."""
+    work = folder / WORK
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = open(work / "lock", "a")  # noqa: SIM115
+    except OSError as e:
+        raise OutputError(f"output.path: {folder} cannot be written: {e}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(
+                f"output.path: another training is writing to {folder}; wait for it, or stop it"
+            ) from None
+        try:
+            yield work
+        finally:
+            _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Leave nothing behind a training that never began, or is finished."""
+    if not (folder / WORK / "values.json").exists():
+        shutil.rmtree(folder / WORK)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def delete_training(folder: Path) -> None:
+    """Delete what a training wrote here, and nothing else; the lock stays."""
+    for name in (*CHECKPOINT, *RECORDS):
+        (folder / name).unlink(missing_ok=True)
+    for item in (folder / WORK).iterdir():
+        if item.is_dir():
+            shutil.rmtree(item)
+        elif item.name != "lock":
+            item.unlink()
+
+
+def finished(folder: Path, values: dict[str, Any]) -> dict[str, Any] | None:
+    """`history.json` when this training is finished; None to begin or to go on.
+
+    Raises OutputError, with the differences, when the folder holds another one.
+    """
+    begun, done = read_json(folder / WORK / "values.json"), read_json(folder / "history.json")
+    there = begun or (done or {}).get("values")
+    if there is None:
+        if any((folder / name).exists() for name in CHECKPOINT):
+            raise OutputError(f"output.path: {folder} holds a checkpoint that is not a training's; use another folder")
+        return None
+    if differing := sorted(key for key in there.keys() | values.keys() if there.get(key) != values.get(key)):
+        words = "; ".join(f"{key} was {there.get(key)!r} and is {values.get(key)!r}" for key in differing[:5])
+        raise OutputError(
+            f"output.path: {folder} holds another training: {words}; use another output.path, or --overwrite"
+        )
+    return None if begun else done
+
+
+def save_checkpoint(student: Any, work: Path) -> None:
+    """Write the trained student below `work`, from where `publish` takes it."""
+    folder = work / "checkpoint"
+    student.save_pretrained(folder)
+    for name in CHECKPOINT:
+        (folder / name).chmod(0o666 & ~_umask())  # safetensors makes its file unreadable for others
+
+
+def publish(folder: Path, record: dict[str, Any], curve: bytes) -> None:
+    """Move the checkpoint into its place, write the records, and drop the state."""
+    for name in CHECKPOINT:
+        os.replace(folder / WORK / "checkpoint" / name, folder / name)
+    place(str(folder / "learning_curve.svg")).write_bytes(curve)
+    write_json(folder / "history.json", record)
+    (folder / WORK / "values.json").unlink()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        raise OutputError(f"{path}: cannot be read: {e}; start afresh with --overwrite") from None
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    place(str(path)).write_bytes((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

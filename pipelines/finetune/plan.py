@@ -1,0 +1,77 @@
+"""What a fine-tuning will train on, found out before anything is written: chunks, classes, and what makes it this one."""
+
+from typing import Any
+
+from levit_batch.errors import SourceError
+from levit_batch.job.chunks import Chunk, plan_chunks
+from levit_batch.sources.source import Source
+from levit_batch.storage.redact import redact
+from levit_batch.training.config import FinetuneConfig, TrainSourceConfig
+from levit_batch.training.data import open_training_source
+from levit_batch.training.student import build_student, load_teacher, starting_point
+from levit_batch.training.targets import Answers, student_names
+from levit_batch.training.trainer import TrainPlan
+
+SHARES = 16  # chunks for each of several workers, at least: then none gets much more than another
+
+
+def make_plan(config: FinetuneConfig) -> tuple[TrainPlan, dict[str, Any]]:
+    """The plan, and the flat values that must stay the same for a training to go on.
+
+    Raises SourceError, CheckpointError or ConfigError for everything that can be wrong before the first image is read.
+    """
+    start = starting_point(config.model)
+    source = open_training_source(config.source)
+    chunks, rows = _chunks(source, config)
+    names = student_names(source, start, chunks)
+    _check_columns(source, config.source, names)
+    build_student(config, start, names)
+    load_teacher(config, names)
+    if config.validation.source is None:
+        plan = TrainPlan(tuple(names), chunks, round(rows * (1 - config.validation.fraction)), chunks)
+    else:
+        validation = open_training_source(config.validation.source)
+        _check_columns(validation, config.validation.source, names)
+        plan = TrainPlan(tuple(names), chunks, rows, _chunks(validation, config)[0])
+    return plan, _values(config, plan, start.digest if start else None)
+
+
+def _check_columns(source: Source, config: TrainSourceConfig, names: list[str]) -> None:
+    source.kept()
+    Answers(source, config.target_column, "source.target_column", names)
+    if config.teacher_column:
+        Answers(source, config.teacher_column, "source.teacher_column", names)
+
+
+def _chunks(source: Source, config: FinetuneConfig) -> tuple[tuple[Chunk, ...], int]:
+    """The chunks of a source and how many rows they hold; small enough that every worker gets a fair share."""
+    shards = list(source.shards())
+    most, workers = config.compute.chunk_rows, config.compute.workers
+    if workers > 1:
+        known = sum(shard.rows or 0 for shard in shards)
+        most = max(1, min(most, -(-known // (SHARES * workers))))
+    chunks = tuple(plan_chunks(shards, most, source.config.limit, source.count))
+    rows = sum(_rows(source, chunk) for chunk in chunks)
+    if not rows:
+        raise SourceError(f"source.path: {source.config.path} holds no rows; there is nothing to train on")
+    return chunks, rows
+
+
+def _rows(source: Source, chunk: Chunk) -> int:
+    """Rows of a chunk; those of formats without an index are counted by reading."""
+    return sum(len(table) for table in source.read(chunk)) if chunk.rows is None else chunk.rows
+
+
+def _values(config: FinetuneConfig, plan: TrainPlan, digest: str | None) -> dict[str, Any]:
+    """Everything that shapes the result. Where and how fast it runs does not; the number of workers does."""
+    values = _flat(config.model_dump(mode="json", exclude={"output", "compute"}))
+    values |= {"compute.workers": config.compute.workers, "classes": list(plan.names), "start": digest}
+    chunks = (*plan.chunks, *plan.validation_chunks)
+    return redact(values | {"shards": sorted({f"{chunk.shard} {chunk.version}" for chunk in chunks})})
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,95 @@
+"""The first half of a chunk's way: rows read, images decoded and preprocessed."""
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from levit_batch.job.chunks import Chunk
+from levit_batch.job.row import IMAGE_BYTES, READ_ERROR, TARGET
+from levit_batch.pixels.isolate import IsolatedPreprocessor
+from levit_batch.pixels.preprocess import Preprocessor
+from levit_batch.sources.columns.cells import cell_buffers
+from levit_batch.table.attempts import DECODE, ISOLATE_AFTER, Attempts
+from pipelines.label.read_ahead import read_ahead
+from pipelines.label.work import Part, Work
+
+
+class Decoder:
+    """The first half: rows read, images decoded and preprocessed. For several threads, of which one computes at a time."""
+
+    def __init__(self, work: Work):
+        self.work = work
+        self.attempts = Attempts(work.output, work.run)
+        source = work.config.source
+        arguments = (work.processor, work.config.preprocess.mode, source.max_image_pixels, source.decode_timeout)
+        self.preprocess = Preprocessor(*arguments)
+        # Made when the first chunk needs it: a chunk that killed its process before.
+        self.isolated = functools.cache(lambda: IsolatedPreprocessor(*arguments))
+        self.reading, self.computing = threading.Lock(), threading.RLock()  # always taken in this order
+        self.idle_since = time.time()
+
+    @contextlib.contextmanager
+    def begin(self, chunk: Chunk) -> Iterator[tuple[Part, Iterator[pa.Table]]]:
+        """`chunk` begun, and its rows, read from now on: the first ones while another chunk still computes."""
+        with contextlib.ExitStack() as stack:
+            self.reading.acquire()  # until its last row is read: who reads first computes first
+            try:
+                part = Part(chunk, stack.enter_context(self.attempt(chunk)), time.time())
+                rows, waited = self.work.source.read(chunk), functools.partial(part.spend, "read")
+                tables = stack.enter_context(read_ahead(rows, waited, ended=self.reading.release))
+            except BaseException:
+                self.reading.release()
+                raise
+            yield part, tables
+
+    @contextlib.contextmanager
+    def attempt(self, chunk: Chunk, stage: str = DECODE) -> Iterator[int]:
+        """A stage of `chunk` under way: gives the number of this attempt, which does not count when it fails: only deaths do.
+
+        A chunk that a process has died with before keeps the `turn` to its end, so that the next death is blamed on it alone.
+        """
+        with self.computing if self.attempts.died_with(chunk) else contextlib.nullcontext():
+            number = self.attempts.begin(chunk, stage)
+            try:
+                yield number
+            except Exception:
+                self.attempts.take_back(chunk, stage)
+                raise
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[float]:
+        """Computing: one chunk at a time; gives the seconds that nothing did before."""
+        with self.computing:
+            try:
+                yield time.time() - self.idle_since
+            finally:
+                self.idle_since = time.time()
+
+    def batches(self, part: Part, tables: Iterable[pa.Table]) -> Iterator[np.ndarray]:
+        """uint8 [G,H,W,3] of the good images of each table; the rest of the rows goes into `part`."""
+        preprocess = self.isolated() if part.attempt > ISOLATE_AFTER else self.preprocess
+        for table in tables:
+            since = time.perf_counter()
+            encoded = cell_buffers(table[IMAGE_BYTES])
+            pixels, errors = preprocess(encoded)
+            errors = [said or found for said, found in zip(table[READ_ERROR].to_pylist(), errors, strict=True)]
+            part.bytes += sum(len(data) for data in encoded if data is not None)
+            part.errors += errors
+            part.tables.append(self._rest(table, part))
+            part.spend("decode", time.perf_counter() - since)
+            good = [i for i, error in enumerate(errors) if error is None]
+            if good:
+                yield pixels if len(good) == len(errors) else pixels[good]
+
+    def _rest(self, table: pa.Table, part: Part) -> pa.Table:
+        rest = table.drop_columns([IMAGE_BYTES, READ_ERROR])
+        if self.work.targets is None:
+            return rest
+        target, unmatched = self.work.targets.apply(rest[TARGET].combine_chunks())
+        part.unmatched += unmatched
+        return rest.set_column(rest.schema.get_field_index(TARGET), TARGET, target)

@@ -1,0 +1,134 @@
+"""From a configuration to everything a run or a plan needs: source, checkpoint, row, job, and what is pending."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from levit_batch.errors import SourceError
+from levit_batch.job.chunks import Chunk, Shard, plan_chunks
+from levit_batch.job.config import JobConfig
+from levit_batch.job.row import RowSpec, output_schema
+from levit_batch.sources.columns.standard import find_type, kept_as_written
+from levit_batch.sources.source import Source, open_source
+from levit_batch.table.fingerprint import Job, check_same_job, check_top_k, make_job
+from levit_batch.table.output import Output
+from levit_batch.table.plan import Progress, compare
+from pipelines.label.allocator import return_memory
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from levit_batch.inference.runnable import Runnable
+    from levit_batch.levit.checkpoint import Checkpoint
+
+
+@dataclass
+class Prepared:
+    """A job, ready to be planned or run. The checkpoint is loaded when it is first needed."""
+
+    config: JobConfig
+    source: Source
+    output: Output
+    shards: list[Shard]
+    chunks: list[Chunk]
+    gpu: bool
+    before: dict[str, Any] | None = field(default=None)  # job.json of earlier runs
+
+    @cached_property
+    def checkpoint(self) -> "Checkpoint":
+        from levit_batch.levit.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(self.config.model.checkpoint, self.config.model.revision)
+        check_top_k(self.config, len(checkpoint.class_names))
+        return checkpoint
+
+    @property
+    def dtype(self) -> str:
+        """`model.dtype` with auto resolved: float32 on a CPU, float16 on a GPU."""
+        asked = self.config.model.dtype
+        return asked if asked != "auto" else "float16" if self.gpu else "float32"
+
+    @cached_property
+    def runnable(self) -> "Runnable":
+        """The folded model as the replicas run it."""
+        from levit_batch.inference.backends.choose import make_target
+        from levit_batch.inference.fold import fold
+        from levit_batch.inference.runnable import make_runnable
+
+        config, checkpoint = self.config, self.checkpoint
+        folded = fold(checkpoint.model, config.model.heads, checkpoint.processor)
+        target = make_target(config.model, self.gpu, self.dtype, config.compute.batch_size)
+        return make_runnable(folded, config.model, target)
+
+    def forget_model(self) -> None:
+        """Free the weights; what else is known of the checkpoint stays."""
+        self.__dict__.pop("runnable", None)
+        self.__dict__["checkpoint"] = replace(self.checkpoint, model=None)
+        return_memory()
+
+    @cached_property
+    def targets(self) -> Any:
+        """How the source's targets map to the checkpoint's classes; None without a target column."""
+        from levit_batch.sources.columns.targets import TargetMap
+
+        column = self.config.source.target_column
+        if not column:
+            return None
+        kind = find_type(self.source.schema(), column, "source.target_column")
+        return TargetMap.make(kind, getattr(self.source, "target_names", None), self.checkpoint.class_names)
+
+    @cached_property
+    def spec(self) -> RowSpec:
+        checkpoint, predict = self.checkpoint, self.config.predict
+        return RowSpec(
+            class_names=tuple(checkpoint.class_names),
+            embedding_width=checkpoint.config.hidden_sizes[-1],
+            top_k=predict.top_k,
+            embeddings=predict.embeddings,
+            logits=predict.logits,
+            per_head=predict.per_head,
+            kept=kept_as_written(self.source.kept(), self.config.output.format),
+            target=self.targets.output_type if self.targets else None,
+        )
+
+    @cached_property
+    def job(self) -> Job:
+        checkpoint = self.checkpoint
+        return make_job(
+            self.config, checkpoint.digest, checkpoint.processor, self.dtype, self.spec, self.targets, self.rounding_backend
+        )
+
+    @property
+    def rounding_backend(self) -> str | None:
+        """The backend, where its numbers are its own: below float32 each rounds in other places."""
+        if self.dtype == "float32":
+            return None
+        from levit_batch.inference.backends.choose import choose, make_target
+
+        model = self.config.model
+        return choose(model, make_target(model, self.gpu, self.dtype, self.config.compute.batch_size))
+
+    @property
+    def columns(self) -> "pa.Schema":
+        """The columns of the output."""
+        return output_schema(self.spec)
+
+    def check_output(self) -> None:
+        """Raises OutputError when the output belongs to another job."""
+        self.before = check_same_job(self.job, self.output)
+
+    def progress(self) -> Progress:
+        """The plan held against what the output has now."""
+        return compare(self.chunks, self.output, self.config.source.limit, self.shards, self.source.cuts_shards)
+
+
+def prepare(config: JobConfig, gpu: bool) -> Prepared:
+    """List the source and look at the output; reads no image and changes nothing. Raises UserError."""
+    source, output, shards = open_source(config.source), Output(config.output), []
+    source.leave_out = output.place.url
+    listed = (shards.append(shard) or shard for shard in source.shards())  # with a limit no further than it reaches
+    chunks = list(plan_chunks(listed, config.compute.chunk_rows, config.source.limit, source.count))
+    if not shards:
+        raise SourceError(f"source.path: {config.source.path} holds no shards")
+    source.kept()
+    return Prepared(config, source, output, shards, chunks, gpu)

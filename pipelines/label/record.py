@@ -1,0 +1,151 @@
+"""The record of one run, `runs/<UTC time>.json`, built up from the records of its chunks."""
+
+import contextlib
+import dataclasses
+import os
+import resource
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from levit_batch.errors import OutputError
+from levit_batch.job.chunks import Chunk
+from levit_batch.storage.redact import redact
+from levit_batch.table.fingerprint import versions
+from levit_batch.table.output import Output
+from levit_batch.table.plan import Progress
+from levit_batch.table.read import shard_names
+from levit_batch.table.stats import add_stats
+from pipelines.cluster.sizing import Size
+from pipelines.interrupt import interrupted
+from pipelines.label.prepare import Prepared
+
+STATS_BATCH = 256  # records that are summed up in one go, so that a long job keeps none of them
+RUNS_READ = 10  # back from the newest, for what was measured
+NAMES = 20  # shard names that a record spells out
+
+
+class RunRecord:
+    """Sums over the chunks of a run; memory does not grow with their number."""
+
+    def __init__(self, prepared: Prepared, progress: Progress, started: datetime | None = None, gone: int = 0):
+        self.prepared, self.progress, self.gone = prepared, progress, gone
+        self.started = started or datetime.now(UTC)
+        self.name = self.started.strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z"
+        self.failed: dict[str, str] = {}
+        self.again: set[str] = set()  # those of the failed that may well succeed a moment later
+        self.rows = self.chunks = self.bytes = self.unmatched = 0
+        self.errors: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.waited = 0.0
+        self.peak: dict[tuple[str, int], int] = {}
+        self._stats: list[dict[str, Any]] = []
+        self.first_chunk: float | None = None
+        self.size: Size | None = None
+        self.vanished = shard_names(prepared.output, progress.vanished[:NAMES])
+        self.written = False
+
+    def add(self, record: dict[str, Any]) -> None:
+        if "failed" in record:
+            self.failed[record["chunk"]] = record["failed"]
+            if record["again"]:
+                self.again.add(record["chunk"])
+            return
+        self.chunks += 1
+        self.rows += record["rows"]
+        self.bytes += record["bytes"]
+        self.unmatched += record["unmatched"]
+        self.errors.update(record["errors"])
+        self.waited += record.get("waited", 0)
+        for stage, seconds in record["seconds"].items():
+            self.seconds[stage] += seconds
+        process = (record["node"], record["pid"])
+        self.peak[process] = max(self.peak.get(process, 0), record.get("peak_memory", 0))
+        self.first_chunk = self.first_chunk or (datetime.now(UTC) - self.started).total_seconds()
+        self._stats.append(record["stats"])
+        if len(self._stats) >= STATS_BATCH:
+            self._stats = [add_stats(self._stats)]
+
+    def stats(self) -> dict[str, Any]:
+        """Sums over the rows of this run."""
+        return add_stats(self._stats)
+
+    def forget_failures(self, chunks: Iterable[Chunk]) -> None:
+        """These chunks are tried once more."""
+        for chunk in chunks:
+            self.failed.pop(str(chunk), None)
+        self.again.clear()
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """A run that ends early is recorded as interrupted or failed, unless its end is recorded already."""
+        try:
+            yield
+        except BaseException as e:
+            if not self.written:
+                with contextlib.suppress(OutputError):  # what was raised may be that the output cannot be written
+                    self.write("interrupted" if interrupted(e) else "failed")
+            raise
+
+    def write(self, state: str, **more: Any) -> dict[str, Any]:
+        said = redact(self.as_json(state) | more)
+        self.prepared.output.write_json(f"runs/{self.name}.json", said)
+        self.written = True
+        return said
+
+    def as_json(self, state: str) -> dict[str, Any]:
+        ended = datetime.now(UTC)
+        wall = (ended - self.started).total_seconds()
+        progress = self.progress
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {
+            "started": self.started.isoformat(timespec="milliseconds"),
+            "ended": ended.isoformat(timespec="milliseconds"),
+            "state": state,
+            "rows": self.rows,
+            "chunks": self.chunks,
+            "errors": dict(self.errors.most_common()),
+            "error_rate": sum(self.errors.values()) / self.rows if self.rows else 0.0,
+            "unmatched_targets": self.unmatched,
+            "seconds": wall,
+            "seconds_to_first_chunk": self.first_chunk,
+            "images_per_second": self.rows / wall if wall else 0.0,
+            "bytes_read": self.bytes,
+            "stages": {
+                stage: {"seconds": seconds, "images_per_second": self.rows / seconds if seconds else None}
+                for stage, seconds in self.seconds.items()
+            },
+            "waiting": {"read": self.seconds.get("read", 0.0), "replica": self.waited},
+            "replicas": len(self.peak),
+            "peak_memory": own + sum(self.peak.values()),
+            "skipped": {"chunks": len(progress.done), "rows": progress.done_rows},
+            "shards": {
+                "new": named(progress.new),
+                "changed": named(progress.changed),
+                "vanished": {"count": len(progress.vanished), "names": self.vanished[: len(progress.vanished)]},
+            },
+            "rows_gone": self.gone,
+            "failed": [{"chunk": chunk, "reason": reason} for chunk, reason in list(self.failed.items())[:NAMES]],
+            "stats": self.stats(),
+            "drift": None,
+            "pool": None if self.size is None else dataclasses.asdict(self.size),
+            "dataset_revision": self.prepared.source.revision,
+            "host": os.uname().nodename,
+            "versions": versions(),
+        }
+
+
+def named(names: list[str]) -> dict[str, Any]:
+    return {"count": len(names), "names": names[:NAMES]}
+
+
+def measured_decode(output: Output, gpu: bool) -> float | None:
+    """Seconds of decoding for each second of predicting, from the newest run on the same kind of hardware; None without one."""
+    names = sorted((info.base_name for info in output.place.join("runs").list(recursive=False)), reverse=True)
+    for name in names[:RUNS_READ]:
+        record = output.read_json(f"runs/{name}") or {}
+        stages, pool = record.get("stages", {}), record.get("pool")
+        if pool and bool(pool["gpus"]) == gpu and stages.get("decode") and stages.get("predict", {}).get("seconds"):
+            return stages["decode"]["seconds"] / stages["predict"]["seconds"]
+    return None

@@ -1,0 +1,168 @@
+"""What runs in Ray's workers: read -> preprocess -> predict -> write, a chunk at a time, a record of each back.
+
+`Replica` does all four (on a CPU). With a GPU, `DecodeTask` does the first two on CPUs and `Replica` the rest.
+"""
+
+import functools
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from levit_batch.errors import LevitBatchError
+from levit_batch.job.chunks import Chunk, chunks_of_table
+from levit_batch.storage.redact import redact
+from levit_batch.table.attempts import PREDICT
+from levit_batch.table.refusal import RefusedError, writing
+from levit_batch.table.rows import output_table
+from levit_batch.table.stats import chunk_stats
+from levit_batch.table.write import read_record, write_chunk
+from pipelines.label.allocator import keep_memory
+from pipelines.label.blocks import DECODED, pack, record_block, unpack
+from pipelines.label.quick_imports import quick_imports
+from pipelines.label.work import Part, Work
+
+if TYPE_CHECKING:
+    from levit_batch.inference.predict import Predictor
+    from levit_batch.inference.runnable import Runnable
+    from pipelines.label.decoder import Decoder
+
+
+def make_decoder(work: Work) -> "Decoder":
+    with quick_imports():  # torch
+        from pipelines.label.decoder import Decoder
+    return Decoder(work)
+
+
+class Replica:
+    """The model in one actor. Takes descriptors of chunks (it decodes itself) or chunks decoded by a `DecodeTask`.
+
+    Ray calls it from two threads (`pool`): while one computes, the other waits for the disk or the store to take the chunk
+    before, or to give the next one's first rows.
+    """
+
+    def __init__(self, work: Work, model: "ray.ObjectRef | Runnable"):
+        self.work = work
+        self.decoder = make_decoder(work)
+        self.model = model
+
+    @functools.cached_property
+    def predictor(self) -> "Predictor":
+        """Made with the first chunk, so that what is wrong with it is reported as that chunk's failure."""
+        from levit_batch.inference.predict import Predictor
+
+        model: Runnable = ray.get(self.model) if isinstance(self.model, ray.ObjectRef) else self.model
+        heads = (model.folded.class_head, model.folded.distill_head)
+        backend = model.load()
+        keep_memory()  # not before: what loading leaves behind should go back
+        return Predictor(backend, self.work.config.predict, heads)
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        if DECODED in block.schema.names:
+            part, pixels = unpack(block)
+            if isinstance(part, Part):
+                part = self.guard(functools.partial(self.finish_decoded, part, pixels), part.chunk)
+            yield record_block(part)
+            return
+        for chunk in chunks_of_table(block):
+            yield record_block(self.guard(functools.partial(self.label, chunk), chunk))
+
+    def guard(self, work: Callable[[], dict[str, Any]], chunk: Chunk) -> dict[str, Any]:
+        """The record of `work`, or of its failure: one chunk that fails must not end the job."""
+        try:
+            return work()
+        except Exception as e:
+            return failed(chunk, e)
+
+    def label(self, chunk: Chunk) -> dict[str, Any]:
+        """One chunk from source to output file."""
+        at = self.work.output.chunk_place(chunk)
+        if not self.work.redo and at.exists():  # a replay of the task after a death
+            return read_record(at)
+        with self.decoder.begin(chunk) as (part, tables):
+            with self.decoder.turn() as part.waited:
+                predicted = self.predict(part, self.decoder.batches(part, tables))
+            return self.write(part, predicted)
+
+    def finish_decoded(self, part: Part, pixels: np.ndarray) -> dict[str, Any]:
+        """A chunk that a `DecodeTask` decoded, from pixels to output file."""
+        with self.decoder.attempt(part.chunk, PREDICT) as number:
+            part.attempt = max(part.attempt, number)
+            with self.decoder.turn() as part.waited:
+                predicted = self.predict(part, [pixels] if len(pixels) else [])
+            return self.write(part, predicted)
+
+    def write(self, part: Part, predicted: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
+        """Predictions and rows together as the chunk's file; the record of it."""
+        since = time.perf_counter()
+        chunk, work = part.chunk, self.work
+        answers = None if predicted is None else self.predictor.answers(*predicted)
+        rest = pa.concat_tables(part.tables) if part.tables else pa.table({})
+        if chunk.rows is not None and len(part.errors) != chunk.rows:
+            raise OSError(
+                f"{chunk}: {len(part.errors)} rows read, {chunk.rows} planned: the shard changed meanwhile; run again"
+            )
+        table = output_table(chunk.shard, chunk.first, rest, part.errors, answers, work.spec)
+        stats = chunk_stats(table)
+        record = part.record(stats)
+        with writing(work.output):
+            size = write_chunk(work.output, chunk, table, work.fingerprint, record)
+        self.decoder.attempts.end(chunk)
+        record["seconds"]["write"] = time.perf_counter() - since
+        return record | {"written": size, "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+    def predict(self, part: Part, pixels: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Embeddings and logits of all images; what `pixels` itself takes (reading, decoding) is not counted here."""
+        since, before = time.perf_counter(), sum(part.seconds.values())
+        predicted = self.predictor(pixels)
+        part.spend("predict", time.perf_counter() - since - (sum(part.seconds.values()) - before))
+        return predicted
+
+
+class DecodeTask:
+    """Descriptors of chunks in; each chunk decoded, as one row that holds all its pixels, out."""
+
+    def __init__(self, work: Work):
+        self.decoder = make_decoder(work)
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        for chunk in chunks_of_table(block):
+            try:
+                yield self.decode(chunk)
+            except Exception as e:
+                yield pack(failed(chunk, e), np.empty(0, np.uint8))
+
+    def decode(self, chunk: Chunk) -> pa.Table:
+        work = self.decoder.work
+        at = work.output.chunk_place(chunk)
+        if not work.redo and at.exists():
+            return pack(read_record(at), np.empty(0, np.uint8))
+        none = np.empty((0, *self.decoder.preprocess.size, 3), np.uint8)
+        with self.decoder.begin(chunk) as (part, tables), self.decoder.turn():
+            decoded = pack(part, np.concatenate([none, *self.decoder.batches(part, tables)]))
+        self.decoder.attempts.take_back(chunk)
+        return decoded
+
+
+def failed(chunk: Chunk, error: Exception) -> dict[str, Any]:
+    """The record of a chunk that could not be labelled; what the source or the store caused may go away by itself."""
+    refused = isinstance(error, RefusedError)
+    return {
+        "chunk": str(chunk),
+        "failed": failure(error),
+        "again": refused or isinstance(error, OSError),
+        "refused": refused,
+        "exit_code": error.exit_code if isinstance(error, LevitBatchError) else 1,
+    }
+
+
+def failure(error: Exception) -> str:
+    """One line for what can happen to any job; the traceback for what is our bug."""
+    if isinstance(error, LevitBatchError | OSError):
+        return redact(f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error))
+    return redact("".join(traceback.format_exception(error)))

@@ -1,0 +1,40 @@
+"""How a run ended, in a few lines."""
+
+from typing import Any
+
+from levit_batch.errors import ROW_ERROR_KINDS
+from levit_batch.job.config import JobConfig
+
+
+def summary(config: JobConfig, result: Any) -> str:
+    """What was written, how fast, what failed, and where to look next."""
+    record, metrics = result.record, result.metrics
+    out = config.output.path
+    lines = [_what(record, metrics)]
+    if metrics.get("errors"):
+        lines.append(f"{sum(metrics['errors'].values()):,} of {metrics['rows']:,} rows in the output have an error:")
+        lines += [f"  {n:>7,}  {kind}: {ROW_ERROR_KINDS.get(kind, '')}" for kind, n in metrics["errors"].items()]
+    if metrics.get("top1") is not None:
+        lines.append(
+            f"top-1 {metrics['top1']:.4f}"
+            + (f", top-5 {metrics['top5']:.4f}" if metrics.get("top5") is not None else "")
+        )
+    if record["shards"]["vanished"]["count"]:
+        lines.append(
+            f"{record['shards']['vanished']['count']:,} shards are gone from the source; their rows are kept (--drop-vanished)"
+        )
+    if record["rows_gone"]:
+        lines.append(f"{record['rows_gone']:,} rows went with their files, which are gone from the source")
+    if (record.get("drift") or {}).get("verdict") == "drift":
+        lines.append(f"drift against {record['drift']['reference']['runs']} earlier runs: {record['drift']['why']}")
+    if result.exit_code == 3:
+        lines.append(f"more than output.max_error_rate={config.output.max_error_rate:g} of the rows have an error")
+    lines.append(f"table: {out}/data   page: {out}/report.html")
+    return "\n".join(lines)
+
+
+def _what(record: dict[str, Any], metrics: dict[str, Any]) -> str:
+    if not record["rows"]:
+        return f"nothing new: {metrics['rows']:,} rows are labelled"
+    before = f" ({record['skipped']['rows']:,} more were labelled before)" if record["skipped"]["rows"] else ""
+    return f"labelled {record['rows']:,} rows in {record['seconds']:.1f} s, {record['images_per_second']:,.0f} images/s{before}"

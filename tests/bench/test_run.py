@@ -1,0 +1,85 @@
+"""`levit-batch bench`: what it measures belongs together, and what it estimates follows from it."""
+
+import json
+import math
+
+import pytest
+
+from pipelines.bench import measure
+from pipelines.bench.run import _model, bench, estimate, words
+from pipelines.cluster.sizing import plural
+from pipelines.label.prepare import prepare
+from tests.support.jobs import Job
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory, checkpoint):
+    from levit_batch.job.load import load_config
+
+    made = Job(tmp_path_factory.mktemp("bench"), checkpoint, model={"backend": "torch"})
+    return made, load_config(str(made.file))
+
+
+@pytest.fixture(scope="module")
+def said(job):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "FASTEST_FIRST", ("torch",))  # the others have to be exported first
+        patch.setattr(measure, "LEAST_SECONDS", 0.02)
+        return bench(job[1], images=40, hours=0.001, price=2.0)
+
+
+def test_every_stage_is_measured(said, job):
+    spent = said["milliseconds"]
+    assert said["rows"] == 40 and set(spent) == {"read", "decode", "resize", "model", "write", "whole"}
+    assert all(spent[stage] > 0 for stage in ("read", "decode", "model", "write"))
+    assert spent["whole"] > spent["model"] + spent["read"]
+    assert said["bottleneck"] == max(set(spent) - {"whole"}, key=spent.get)
+    assert said["limit"]["reached"] > 0 and said["limit"]["model_share_of_peak"] > 0
+    assert json.loads(json.dumps(said)) == said
+
+
+def test_every_way_to_run_the_model(said):
+    found = {(m["backend"], m["dtype"], m["batch"]): m["images_per_second"] for m in said["models"]}
+    assert set(found) == {("torch", dtype, batch) for dtype in ("float32", "bfloat16") for batch in (8, 32)}
+    assert all(rate > 0 for rate in found.values())
+
+
+def test_it_leaves_no_trace(said, job):
+    assert not job[0].output.exists()
+
+
+def test_what_the_plan_takes(job):
+    prepared = prepare(job[1], False)
+    rows = prepared.progress().rows
+    plan = estimate(prepared, rate=2.0, replicas=3, here=2, hours=None, price=None)
+    assert plan["pending"] == rows and plan["seconds"] == pytest.approx(rows / 6) and plan["cost"] is None
+    plan = estimate(prepared, rate=2.0, replicas=3, here=2, hours=rows / 7200 / 4, price=1.5)
+    assert plan["replicas_for_hours"] == 4
+    assert plan["cost"] == pytest.approx(rows / 6 / 3600 * 2 * 1.5)  # three replicas need two such machines
+
+
+def test_done_rows_are_not_estimated_again(tmp_path, checkpoint):
+    from levit_batch.job.load import load_config
+
+    made = Job(tmp_path / "done", checkpoint)
+    config = load_config(str(made.file))
+    prepared = prepare(config, False)
+    done = prepared.chunks[0]
+    at = prepared.output.chunk_place(done)
+    at.write_bytes(b"any content: the name says that it is done")
+    plan = estimate(prepare(config, False), 1.0, 1, 1, None, None)
+    assert plan["rows"] - plan["pending"] == done.rows > 0
+
+
+def test_the_conclusions_in_words(said):
+    text = "\n".join(words(said))
+    for word in ("bottleneck", "limit", "estimate", "replicas", "cost"):
+        assert word in text
+    assert f"{plural(said['estimate']['replicas_for_hours'], 'replica')} for 0.001 h" in text
+    plan = said["estimate"]
+    hours = plan["pending"] * said["milliseconds"]["whole"] / 1000 / 3600
+    assert plan["replicas_for_hours"] == max(1, math.ceil(hours / 0.001))
+
+
+def test_wrong_results_are_shown_as_such(said):
+    assert _model({"images_per_second": None, "error": "logit error 2"}) == "wrong results"

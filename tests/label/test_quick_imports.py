@@ -1,0 +1,43 @@
+import gc
+
+import pytest
+
+from levit_batch.job.load import load_config
+from pipelines.label.quick_imports import quick_imports
+from pipelines.label.run import run_job
+from tests.support.jobs import Job
+
+
+@pytest.fixture(autouse=True)
+def thawed():
+    yield
+    gc.unfreeze()
+
+
+def test_no_collection_inside_and_again_after():
+    with quick_imports():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() > 0
+
+
+def test_also_after_an_error():
+    with pytest.raises(ImportError), quick_imports():
+        raise ImportError("no such module")
+    assert gc.isenabled()
+
+
+def test_who_had_turned_it_off_finds_it_off():
+    gc.disable()
+    try:
+        with quick_imports():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_job_leaves_nothing_frozen(tmp_path, checkpoint):
+    before = gc.get_freeze_count()
+    job = Job(tmp_path, checkpoint, source={"limit": 4}, compute={"replicas": 1})
+    assert run_job(load_config(str(job.file))).record["rows"] == 4
+    assert gc.get_freeze_count() <= before

@@ -1,0 +1,70 @@
+"""A real S3 server on loopback (moto's), and files put into it."""
+
+import threading
+from pathlib import Path
+
+import boto3
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+
+class Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_: object) -> None:
+        pass
+
+
+class S3Server:
+    """`with S3Server() as s3:` then `s3.use(monkeypatch)`, or `s3.environment` for child processes."""
+
+    bucket = "pictures"
+
+    def __enter__(self) -> "S3Server":
+        app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        self.client = boto3.client("s3", endpoint_url=self.url, **keys)
+        self.client.create_bucket(Bucket=self.bucket)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.delete_objects(
+            Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in [*self.keys(), "-"]]}
+        )
+        self.client.delete_bucket(Bucket=self.bucket)
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def use(self, monkeypatch) -> None:
+        """Let this process, and those it starts, talk to the server."""
+        from levit_batch.storage import place as storage
+
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        storage._bucket.cache_clear()
+
+    def put(self, folder: Path, prefix: str) -> str:
+        """The files below `folder` as objects below `prefix`; the address of that."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.client.put_object(
+                    Bucket=self.bucket, Key=f"{prefix}/{path.relative_to(folder)}", Body=path.read_bytes()
+                )
+        return f"s3://{self.bucket}/{prefix}"
+
+    def keys(self, prefix: str = "") -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
