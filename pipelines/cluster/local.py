@@ -84,7 +84,7 @@ def sigterm_kept() -> Iterator[None]:
     """`ray.init` inside leaves SIGTERM alone; else that would end this process in silence, by SystemExit."""
     from ray._private import utils
 
-    kept = utils.set_sigterm_handler
+    kept = getattr(utils, "set_sigterm_handler", None)  # where its name is another: `deferred` puts back what Ray sets
     utils.set_sigterm_handler = lambda handler: None
     try:
         yield

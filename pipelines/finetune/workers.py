@@ -72,12 +72,14 @@ def _trainer(config: FinetuneConfig, plan: TrainPlan, work: Path) -> "TorchTrain
     threads = max(1, int(cluster.get("CPU", 1)) // workers) if threads == "auto" else threads
     compute = config.compute.model_copy(update={"gpus_per_worker": int(gpu), "threads": threads})
     settings = {"config": config.model_copy(update={"compute": compute}).model_dump(), "plan": plan}
-    return TorchTrainer(
+    trainer = TorchTrainer(
         train_worker,
         train_loop_config=settings | {"work": str(work), "cwd": os.getcwd()},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(name="ray", storage_path=str(work)),
     )
+    trainer._register_sigint_handler = lambda controller: None  # it would end this process in silence
+    return trainer
 
 
 def our_error(error: Exception) -> Exception:

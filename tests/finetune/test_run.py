@@ -168,6 +168,17 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path):
     assert not (killed / "_training").exists() and kills > 0
 
 
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_an_interrupted_training_says_how_to_go_on(tmp_path, workers, number):
+    process = start(tmp_path, "train.epochs=4000", f"compute.workers={workers}")
+    while process.poll() is None and not stamp(tmp_path):
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate()[1].decode()
+    assert process.returncode == 130 and "interrupted; what is written stays. Go on with: levit-batch finetune" in said
+    assert "Traceback" not in said
+
+
 def test_two_trainings_in_one_folder_do_not_mix(tmp_path):
     first = start(tmp_path, "train.epochs=400")
     while first.poll() is None and not stamp(tmp_path):
