@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from levit_batch.inference import fold
 from levit_batch.inference.backends.choose import Exported, Target, backend_module
+from levit_batch.inference.fold import fold
 
 SUMS = "sha256"
 KEPT = 10  # graphs, of 30 to 160 MB each: those that were used last

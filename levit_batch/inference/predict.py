@@ -1,30 +1,14 @@
 """One replica's model: pixels in; embeddings, logits and what is written about them out."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from levit_batch.inference.backends.choose import Backend
+from levit_batch.job.answers import Answers
 from levit_batch.job.config import PredictConfig
-
-
-@dataclass
-class Answers:
-    """Everything the output says about N images. Arrays share their first axis; None where not asked for."""
-
-    label: np.ndarray  # int64 [N]
-    score: np.ndarray  # float32 [N], softmax of the logits
-    top_labels: np.ndarray  # int64 [N, k]
-    top_scores: np.ndarray  # float32 [N, k]
-    embedding: np.ndarray | None  # float16 | float32 [N, D]
-    logits: np.ndarray | None  # float32 [N, K]
-    head_label: np.ndarray | None  # int64 [N]
-    distill_label: np.ndarray | None  # int64 [N]
-    head_divergence: np.ndarray | None  # float32 [N]
-    finite: np.ndarray  # bool [N]: False where the model gave NaN or infinity
 
 
 class Predictor:

@@ -3,7 +3,6 @@
 A plan is a small Arrow table, one row a chunk; memory and time grow with chunks, never with rows.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -58,11 +57,6 @@ CHUNK_SCHEMA = pa.schema(
         ("staged", pa.bool_()),
     ]
 )
-
-
-def version_of(*facts: object) -> str:
-    """Eight hex digits for what identifies one content of a shard (size, etag, modification time)."""
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
 
 
 def chunk_table(chunks: Iterable[Chunk]) -> pa.Table:

@@ -1,1 +1,19 @@
-"""levit"""
+"""The LeViT family in plain torch, in Hugging Face's names: configuration, processor, models, checkpoints.
+
+config, blocks, model               the five sizes; backbone, classifier, classifier with two heads
+pretrained, checkpoint*, weights    every published form of weights, loaded strictly
+processor*, preprocessing           the image processor and its file
+catalogue, cost                     the published sizes and what they cost
+"""
+
+from levit_batch import hands_on
+
+__getattr__, __dir__, __all__ = hands_on(
+    __name__,
+    {
+        "config": ["LevitConfig", "VARIANTS"],
+        "model": ["LevitModel", "LevitForImageClassification", "LevitForImageClassificationWithTeacher"],
+        "processor": ["LevitImageProcessor", "LevitFeatureExtractor"],
+        "checkpoint": ["Checkpoint", "load_checkpoint"],
+    },
+)

@@ -1,1 +1,18 @@
-"""results"""
+"""What a finished table says: metrics, drift, a page, exports.
+
+metrics, accuracy, truth    sums over rows, and how good they are
+drift, diff                 tonight against the nights before; one labelling against another
+select, where               rows picked by an expression
+evaluate, page/             metrics.json, report.html and the card
+export/, push               to other tools, and to the Hub
+"""
+
+from levit_batch import hands_on
+
+__getattr__, __dir__, __all__ = hands_on(
+    __name__,
+    {
+        "metrics": ["measure"],
+        "truth": ["TruthTable"],
+    },
+)

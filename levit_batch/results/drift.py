@@ -5,12 +5,14 @@ it is breached above both, so a few hundred rows of a thousand classes raise no 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from levit_batch.job.config import DriftConfig
+from levit_batch.table.output import Output
+from levit_batch.table.read import run_names
 from levit_batch.table.stats import add_stats
 
 Z = 4.26  # standard normal, one in 100,000
@@ -201,3 +203,19 @@ def _moved(now: Stats, before: Stats) -> list[dict[str, Any]]:
     ]
     shares.sort(key=lambda one: (-abs(one[1] - one[2]), int(one[0])))
     return [{"label": int(k), "now": a, "before": b} for k, a, b in shares[:MOVED]]
+
+
+def drift_of(output: Output, run: str, stats: dict[str, Any], config: DriftConfig) -> dict[str, Any] | None:
+    """What `compare` says of `stats`, the sums of the run called `run`; None for a run without new rows."""
+    if not stats["rows"]:
+        return None
+    before = [stats for _, stats in zip(range(config.history), stats_before(output, run), strict=False)]
+    return compare(stats, before[::-1], config)
+
+
+def stats_before(output: Output, run: str) -> Iterator[dict[str, Any]]:
+    """The sums of earlier runs with new rows, latest first; reads only as many records as are asked for."""
+    for name in reversed([name for name in run_names(output) if name < run]):
+        record = output.read_json(f"runs/{name}.json") or {}
+        if record.get("rows") and record.get("stats"):
+            yield record["stats"]

@@ -30,9 +30,18 @@ def evaluate(output: Output, truth: TruthTable | None = None, pictures: bool | N
         samples = [sample | {"image": None, "note": "left out"} for sample in samples]
     else:
         samples = with_pictures(job, samples, anywhere=bool(pictures))
+    _write(output, job, metrics, samples)
+    return metrics
+
+
+def write_pages(output: Output, source: Source, max_pixels: int, metrics: dict[str, Any]) -> None:
+    """Write report.html and README.md of a finished run, whose record and metrics are written."""
+    _write(output, job_of(output), metrics, thumbnails(source, pick_samples(output), max_pixels))
+
+
+def _write(output: Output, job: dict[str, Any], metrics: dict[str, Any], samples: list[Sample]) -> None:
     write_report(output, job, runs_of(output, RUNS), metrics, samples)
     write_card(output, job, metrics)
-    return metrics
 
 
 def require_columns(output: Output, names: list[str]) -> None:

@@ -59,11 +59,11 @@ def load_builder(config: SourceConfig) -> "DatasetBuilder":
     except Exception as e:
         downloaded = _downloaded(config)
         if downloaded is None:
-            raise explain(e, config) from None
+            raise explain(e, config.path, config.revision) from None
     try:
         return load_dataset_builder(downloaded, config.name)
     except Exception as e:
-        raise explain(e, config) from None
+        raise explain(e, config.path, config.revision) from None
 
 
 def _downloaded(config: SourceConfig) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from levit_batch.errors import SourceError
-from levit_batch.job.chunks import Chunk, Shard, version_of
+from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
 from levit_batch.sources.columns.lookup import Found, read_path, read_whole, too_large
 from levit_batch.sources.columns.standard import check_columns
@@ -16,7 +16,7 @@ from levit_batch.sources.source import Source
 from levit_batch.sources.tables import standard_tables
 from levit_batch.storage.hub import patient_hub
 from levit_batch.storage.hub_errors import explain
-from levit_batch.storage.identity import stamp_of
+from levit_batch.storage.identity import stamp_of, version_of
 from levit_batch.storage.place import place, shown
 from levit_batch.storage.retry import retry
 
@@ -51,7 +51,7 @@ class HubStream(Source):
             stream = stream if stream.features else stream._resolve_features()
             return stream.decode(False) if stream.features else stream
         except Exception as e:
-            raise explain(e, self.config) from None
+            raise explain(e, self.config.path, self.config.revision) from None
 
     @cached_property
     def _schema(self) -> pa.Schema:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.errors import SourceError
-from levit_batch.job.chunks import Chunk, Shard, version_of
+from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
 from levit_batch.sources.columns.lookup import Found, read_below
 from levit_batch.sources.columns.standard import check_columns, standard_table
@@ -16,6 +16,7 @@ from levit_batch.sources.imagefolder_metadata import FILE_NAME, METADATA_NAMES, 
 from levit_batch.sources.imagefolder_runs import cut_runs
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import found_arrays, found_bytes, read_in_order, tables
+from levit_batch.storage.identity import version_of
 from levit_batch.storage.place import Place, place, shown
 from levit_batch.storage.tree import list_tree
 

@@ -10,9 +10,8 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from levit_batch.errors import SourceError
-from levit_batch.sources.columns.lookup import printable
 from levit_batch.sources.columns.types import cast, plain
-from levit_batch.storage.place import Place
+from levit_batch.storage.place import Place, printable
 from levit_batch.storage.retry import retry
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

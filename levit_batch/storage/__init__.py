@@ -1,1 +1,18 @@
-"""storage"""
+"""Files, wherever they are: local paths, s3://, gs://, hf:// and https:// as one thing.
+
+place, ranges   a folder or file; a remote file read by exact ranges
+find, tree      a configured path to its files; a folder to all that it holds
+identity        which content a file has
+hub, retry      the Hub's client made patient; what passes is tried again
+redact          secrets taken out of what is shown or stored
+"""
+
+from levit_batch import hands_on
+
+__getattr__, __dir__, __all__ = hands_on(
+    __name__,
+    {
+        "place": ["Place"],
+        "find": ["find_files"],
+    },
+)

@@ -3,15 +3,14 @@
 import re
 
 from levit_batch.errors import SourceError
-from levit_batch.job.config import SourceConfig
 from levit_batch.storage.retry import LastingError
 
 
-def explain(error: BaseException, config: SourceConfig) -> SourceError:
-    """`error` of resolving `config.path` in the user's words."""
+def explain(error: BaseException, path: str, revision: str | None) -> SourceError:
+    """`error` of resolving the dataset `path` in the user's words."""
     from huggingface_hub import constants
 
-    path, said = config.path, _brief(error)
+    said = _brief(error)
     page = f"https://huggingface.co/datasets/{path}"
     chain = list(_chain(error))
     if any(type(e).__name__ == "OfflineModeIsEnabled" for e in chain) or constants.is_offline_mode():
@@ -31,7 +30,7 @@ def explain(error: BaseException, config: SourceConfig) -> SourceError:
     if outage := next((e for e in chain if isinstance(e, LastingError)), None):
         return SourceError(f"source.path: {path}: the Hub does not answer: {_brief(outage)}; try again later")
     if "Revision" in said:
-        return SourceError(f"source.revision: {path} has no branch, tag or commit {config.revision}")
+        return SourceError(f"source.revision: {path} has no branch, tag or commit {revision}")
     if re.search(r"BuilderConfig|[Cc]onfig name", said):
         return SourceError(f"source.name: {said}")
     if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):

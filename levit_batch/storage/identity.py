@@ -1,5 +1,6 @@
 """Which content a file has: what `Shard.version` is made of, at planning and again when the file is opened to be read."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +9,16 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 from pyarrow import fs
 
-from levit_batch.job.chunks import version_of
 from levit_batch.storage.place import Place, place, scheme, shown
 from levit_batch.storage.retry import LastingError, retry
 
 THREADS = 16
 COMMIT = re.compile(r"^hf://(?:\w+/)?[^/@]+/[^/@]+@[0-9a-f]{40}/")  # what stands in a commit never changes
+
+
+def version_of(*facts: object) -> str:
+    """Eight hex digits for what identifies one content of a shard (size, etag, modification time)."""
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,3 +224,8 @@ def require_inside(path: str, root: str) -> str:
     if os.path.commonpath([real, real_root]) != real_root:
         raise SourceError(f"{path}: leaves {root}")
     return real
+
+
+def printable(name: bytes) -> str:
+    r"""A file's name as text, `\xff` for a byte that is not UTF-8. No file is found by such a name."""
+    return name.decode("utf-8", "backslashreplace")

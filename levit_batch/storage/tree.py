@@ -9,9 +9,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from levit_batch.errors import SourceError
-from levit_batch.sources.columns.lookup import printable
 from levit_batch.storage.identity import hub_listing
-from levit_batch.storage.place import Place, scheme, shown
+from levit_batch.storage.place import Place, printable, scheme, shown
 from levit_batch.storage.retry import retry
 
 LISTING = pa.schema([("name", pa.large_string()), ("size", pa.int64()), ("stamp", pa.large_string())])

@@ -1,1 +1,19 @@
-"""table"""
+"""What a run writes: the output folder, its chunk files and its books.
+
+fingerprint, places         which job the output belongs to
+output, plan, publish       its files; what is done and pending; how what readers see is replaced
+rows, stats, write, read    a chunk's table, its sums, its file; and back
+attempts, lock, refusal     deaths counted, one run at a time, an output that cannot be written to
+"""
+
+from levit_batch import hands_on
+
+__getattr__, __dir__, __all__ = hands_on(
+    __name__,
+    {
+        "output": ["Output"],
+        "plan": ["Progress"],
+        "read": ["open_output", "scan"],
+        "lock": ["locked"],
+    },
+)

@@ -10,7 +10,6 @@ from typing import Any
 from levit_batch.errors import ConfigError, OutputError
 from levit_batch.job.config import JobConfig
 from levit_batch.job.row import SCHEMA_VERSION, RowSpec, check_version
-from levit_batch.sources.columns.targets import TargetMap
 from levit_batch.storage.find import base_of
 from levit_batch.storage.redact import redact, stored_address
 from levit_batch.table.output import Output
@@ -67,11 +66,12 @@ def make_job(
     processor: dict[str, Any],
     dtype: str,
     spec: RowSpec,
-    targets: TargetMap | None = None,
+    targets: list[Any] | None = None,
     backend: str | None = None,
 ) -> Job:
     """Everything that changes what a row says, in plain JSON values.
 
+    targets: what a target of the source means (`TargetMap.meaning`): class names may be edited, in their file or in the dataset.
     backend: what runs the model, where its numbers are its own: below float32.
     """
     source, places = config.source, places_of(config.source)
@@ -80,19 +80,11 @@ def make_job(
     values["source.path"] = places[0] if source.type == "huggingface" else base_of(paths_of(source))
     values["source.root"] = source.root and normal(source.root)
     values |= {"weights digest": digest, "model.heads": config.model.heads, "model.dtype": dtype}
-    values |= {"model.backend": backend, "class names": _hash(spec.class_names), "target classes": _target(targets)}
+    values |= {"model.backend": backend, "class names": _hash(spec.class_names), "target classes": targets and _hash(targets)}
     values |= {f"processor.{key}": value for key, value in processor.items()}
     values |= {"preprocess.mode": config.preprocess.mode, "output.format": config.output.format}
     values |= {f"predict.{key}": value for key, value in config.predict.model_dump().items()}
     return Job(json.loads(json.dumps(values, default=list)), places, stored_config(config))
-
-
-def _target(targets: TargetMap | None) -> str | None:
-    """What a target of the source means, hashed: class names may be edited, in their file or in the dataset."""
-    if targets is None:
-        return None
-    numbers = range(targets.classes) if targets.numbers is None else targets.numbers
-    return _hash([str(targets.output_type), list(numbers), targets.names, targets.loose])
 
 
 def _hash(value: Any) -> str:

@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 
 from levit_batch.errors import SourceError
 from levit_batch.job.row import kept_name
-from levit_batch.sources.source import Source
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.plan import Progress
 from levit_batch.table.read import chunk_files, read_file
@@ -27,17 +26,16 @@ def reopen_errors(progress: Progress, output: Output) -> None:
     progress.done_rows -= sum(record["rows"] for _, record in marked if record["errors"])
 
 
-def rows_gone(progress: Progress, output: Output, source: Source) -> tuple[int, int, str]:
+def rows_gone(progress: Progress, output: Output, listed: pa.ChunkedArray | None, column: str) -> tuple[int, int, str]:
     """Of a source that cuts shards out of a listing: rows of the output that are in none of today's shards, all rows of the
-    output, and the name of one that is gone.
+    output, and the name of one that is gone. listed: what names the source's rows now, kept as `column`; None: not such a source.
 
     Only what is replaced or retired is looked at. Such a row has gone with its file; the others moved to another shard.
     """
-    listed = source.row_names()
     replaced = {*progress.vanished, *map(folder_of, progress.changed)}
     if listed is None or not replaced:
         return 0, 0, ""
-    files, column = chunk_files(output), kept_name(source.row_name)
+    files, column = chunk_files(output), kept_name(column)
     names = [read_file(file, [column])[column].cast(pa.large_string()) for file in files if file.folder in replaced]
     names = pa.chunked_array([chunk for part in names for chunk in part.chunks], pa.large_string()).drop_null()
     gone = names.filter(pc.invert(pc.is_in(names, listed.cast(pa.large_string()).combine_chunks())))
@@ -45,9 +43,11 @@ def rows_gone(progress: Progress, output: Output, source: Source) -> tuple[int, 
     return len(gone), total, gone[0].as_py() if len(gone) else ""
 
 
-def check_gone(progress: Progress, output: Output, source: Source, most: float) -> int:
+def check_gone(
+    progress: Progress, output: Output, listed: pa.ChunkedArray | None, column: str, most: float
+) -> int:
     """The number of rows that go tonight, see `rows_gone`. Raises SourceError when they are more than the share `most`."""
-    gone, total, name = rows_gone(progress, output, source)
+    gone, total, name = rows_gone(progress, output, listed, column)
     if gone > most * total:
         raise SourceError(
             f"source.path: {gone:,} of the output's {total:,} rows are of files that are not there any more ({name}, ...), more "

@@ -1,14 +1,10 @@
 """Predictions and errors put back beside the rows they belong to, as an output table."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pyarrow as pa
 
+from levit_batch.job.answers import Answers
 from levit_batch.job.row import KEPT, TARGET, RowSpec, kept_name, output_schema
-
-if TYPE_CHECKING:
-    from levit_batch.inference.predict import Answers
 
 COLUMNS = (
     "label", "score", "top_labels", "top_scores", "embedding", "logits", "head_label", "distill_label", "head_divergence",
@@ -16,7 +12,7 @@ COLUMNS = (
 
 
 def output_table(
-    shard: str, first: int, read: pa.Table, errors: list[str | None], answers: "Answers | None", spec: RowSpec
+    shard: str, first: int, read: pa.Table, errors: list[str | None], answers: Answers | None, spec: RowSpec
 ) -> pa.Table:
     """One output row for each row of `read`, in its order.
 

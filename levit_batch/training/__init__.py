@@ -1,1 +1,16 @@
-"""training"""
+"""A checkpoint of one's own: both ways of fine-tuning.
+
+config, data, targets, augment      from a source to batches
+student, optimise, batch_norm       the model that learns
+trainer, workers, state, curve      epochs, over several processes, killed and resumed
+"""
+
+from levit_batch import hands_on
+
+__getattr__, __dir__, __all__ = hands_on(
+    __name__,
+    {
+        "config": ["FinetuneConfig"],
+        "trainer": ["Trainer", "TrainPlan"],
+    },
+)

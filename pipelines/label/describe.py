@@ -6,7 +6,6 @@ from levit_batch.job.config import JobConfig
 from levit_batch.storage.redact import redact
 from levit_batch.table.output import Output
 from levit_batch.table.plan import Progress
-from levit_batch.table.publish import check_gone
 from levit_batch.table.read import shard_names
 from pipelines.cluster.session import uses_gpu
 from pipelines.label.prepare import Prepared, prepare
@@ -19,7 +18,7 @@ def describe(config: JobConfig) -> dict[str, Any]:
     prepared = prepare(config, uses_gpu(config.compute) if asked else had_gpu(Output(config.output)))
     prepared.check_output()
     progress = prepared.progress()
-    check_gone(progress, prepared.output, prepared.source, config.output.max_gone_rate)
+    prepared.check_gone(progress, config.output.max_gone_rate)
     return describe_progress(prepared, progress) | {"device_assumed": not asked}
 
 

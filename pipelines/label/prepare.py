@@ -13,6 +13,7 @@ from levit_batch.sources.source import Source, open_source
 from levit_batch.table.fingerprint import Job, check_same_job, check_top_k, make_job
 from levit_batch.table.output import Output
 from levit_batch.table.plan import Progress, compare
+from levit_batch.table.publish import check_gone
 from pipelines.label.allocator import return_memory
 
 if TYPE_CHECKING:
@@ -93,9 +94,9 @@ class Prepared:
 
     @cached_property
     def job(self) -> Job:
-        checkpoint = self.checkpoint
+        checkpoint, meaning = self.checkpoint, self.targets and self.targets.meaning
         return make_job(
-            self.config, checkpoint.digest, checkpoint.processor, self.dtype, self.spec, self.targets, self.rounding_backend
+            self.config, checkpoint.digest, checkpoint.processor, self.dtype, self.spec, meaning, self.rounding_backend
         )
 
     @property
@@ -116,6 +117,10 @@ class Prepared:
     def check_output(self) -> None:
         """Raises OutputError when the output belongs to another job."""
         self.before = check_same_job(self.job, self.output)
+
+    def check_gone(self, progress: Progress, most: float) -> int:
+        """The rows that leave the output, as their files are gone. Raises SourceError for more than the share `most`."""
+        return check_gone(progress, self.output, self.source.row_names(), self.source.row_name, most)
 
     def progress(self) -> Progress:
         """The plan held against what the output has now."""

@@ -16,13 +16,13 @@ from typing import Any
 
 from levit_batch.errors import JobError, UserError
 from levit_batch.job.config import JobConfig
-from levit_batch.results.drift_of import drift_of
+from levit_batch.results.drift import drift_of
 from levit_batch.results.metrics import measure
 from levit_batch.table.fingerprint import versions
 from levit_batch.table.lock import locked
 from levit_batch.table.output import UNMEASURED, Output
 from levit_batch.table.plan import Progress
-from levit_batch.table.publish import check_gone, publish, reopen_errors, retire
+from levit_batch.table.publish import publish, reopen_errors, retire
 from pipelines.cluster.session import check_paths, ray_session, uses_gpu
 from pipelines.label.prepare import Prepared, prepare
 from pipelines.label.quick_imports import quick_imports
@@ -72,7 +72,7 @@ def run_job(
             prepared.output.delete(prepared.output.own_files())
             progress = prepared.progress()
         prepared.output.require_writable()
-        gone = check_gone(progress, prepared.output, prepared.source, 1.0 if drop_vanished else config.output.max_gone_rate)
+        gone = prepared.check_gone(progress, 1.0 if drop_vanished else config.output.max_gone_rate)
         prepared.output.delete(progress.garbage)
         if retry_errors:
             reopen_errors(progress, prepared.output)
@@ -197,8 +197,8 @@ def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
     state = "done with errors" if run.errors else "done" if progress.pending else "nothing new"
     drift = drift_of(prepared.output, run.name, run.stats(), prepared.config.drift)
     record = run.write(state, drift=drift)
-    from levit_batch.results.pages import write_pages  # matplotlib: not before the first chunk
+    from levit_batch.results.evaluate import write_pages
 
-    write_pages(prepared, metrics)
+    write_pages(prepared.output, prepared.source, prepared.config.source.max_image_pixels, metrics)
     unmeasured.delete()
     return RunResult(0, record, metrics)

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.precision [CROPS]
 
-Random weights that tell photographs apart (see tests/support/models.py), 1,000 classes, crops of real photographs, folded models on
-the CPU. Trained weights keep the winning class further ahead of the next one than random ones do, so that label agreement
+Random weights that tell photographs apart (see tests/support/models.py), 1,000 classes, crops of real photographs, folded models
+on the CPU. Trained weights keep the winning class further ahead of the next one than random ones do, so that label agreement
 here is the pessimistic end; the column beside it counts only the crops where float32 itself leads by over 0.1.
 """
 

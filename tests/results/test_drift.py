@@ -9,8 +9,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, ks_2samp
 
 from levit_batch.job.config import DriftConfig, OutputConfig
-from levit_batch.results.drift import _cells, _chi_square, compare, label_js, label_psi, score_ks
-from levit_batch.results.drift_of import drift_of
+from levit_batch.results.drift import _cells, _chi_square, compare, drift_of, label_js, label_psi, score_ks
 from levit_batch.table.output import Output
 from levit_batch.table.stats import SCORE_BINS, add_stats, chunk_stats
 

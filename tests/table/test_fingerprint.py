@@ -27,7 +27,7 @@ def config(**changes):
 
 
 def job(digest="d", processor=PROCESSOR, dtype="float32", spec=SPEC, targets=None, backend=None, **changes):
-    return make_job(config(**changes), digest, processor, dtype, spec, targets, backend)
+    return make_job(config(**changes), digest, processor, dtype, spec, targets and targets.meaning, backend)
 
 
 def target(names, kind=None, model=("a", "b")):

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from levit_batch.inference.predict import Answers
+from levit_batch.job.answers import Answers
 from levit_batch.job.row import KEPT, TARGET, RowSpec, output_schema
 from levit_batch.table.rows import output_table
 from levit_batch.table.stats import add_stats, chunk_stats

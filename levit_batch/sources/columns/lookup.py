@@ -97,9 +97,4 @@ def _not_there(path: str) -> Found:
     return None, f"missing: {path}: no such file"
 
 
-def printable(name: bytes) -> str:
-    r"""A file's name as text, `\xff` for a byte that is not UTF-8. No file is found by such a name."""
-    return name.decode("utf-8", "backslashreplace")
-
-
 _root = lru_cache(8)(place)

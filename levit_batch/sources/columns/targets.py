@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,12 @@ class TargetMap:
     numbers: tuple[int, ...] | None
     names: dict[str, int]
     loose: dict[str, int]
+
+    @property
+    def meaning(self) -> list[Any]:
+        """What each target of the source means, in JSON values."""
+        numbers = range(self.classes) if self.numbers is None else self.numbers
+        return [str(self.output_type), list(numbers), self.names, self.loose]
 
     @staticmethod
     def make(kind: pa.DataType, source_names: list[str] | None, model_names: list[str]) -> "TargetMap":
