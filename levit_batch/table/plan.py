@@ -73,7 +73,7 @@ def compare(
         progress.vanished = sorted(live)
         progress.garbage += [output.place.join("_staging", at, file.name) for at in staged for file in staged[at]]
     if together and (progress.changed or progress.vanished):
-        _hold_back(progress, output)
+        _hold_back(progress, output, whole=limit is None)
     progress.garbage += _old_markers(progress.pending, output)
     progress.chunks = len(progress.done) + len(progress.pending)
     return progress
@@ -157,14 +157,19 @@ def _stop(stop: int | None) -> int:
     return END if stop is None else stop
 
 
-def _hold_back(progress: Progress, output: Output) -> None:
-    """Stage what would be written in sight of readers: its rows may still stand in a shard that is replaced."""
+def _hold_back(progress: Progress, output: Output, whole: bool) -> None:
+    """Stage what would be written in sight of readers: its rows may still stand in a shard that is replaced.
+
+    whole: False where a limit leaves out shards that rows may have moved to: then nothing is published.
+    """
     held = {chunk.shard for chunk in progress.pending if not chunk.staged}
     names: dict[str, set[str]] = defaultdict(set)
     for chunk in progress.done + progress.pending:
         if chunk.shard in held:
             names[folder_of(chunk.shard)].add(output.file_name(chunk))
     progress.replacements |= {folder: Replacement(frozenset(files)) for folder, files in names.items()}
+    if not whole:
+        progress.replacements = {at: replace(one, whole=False) for at, one in progress.replacements.items()}
     progress.pending = [replace(chunk, staged=True) for chunk in progress.pending]
 
 

@@ -44,7 +44,7 @@ class RunRecord:
         self.first_chunk: float | None = None
         self.size: Size | None = None
         self.vanished = shard_names(prepared.output, progress.vanished[:NAMES])
-        self.written = False
+        self.written = self.retired = False
 
     def add(self, record: dict[str, Any]) -> None:
         if "failed" in record:

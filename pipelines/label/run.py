@@ -151,7 +151,7 @@ def settle(
     complete = publish(progress, output, require, failed, together=moved)
     if drop_vanished or (moved and complete and not failed):  # then their rows stand in other shards
         retire(progress.vanished, output, require)
-        progress.vanished = []
+        run.retired, progress.vanished = bool(progress.vanished), []
 
 
 def error_rate(metrics: dict[str, Any]) -> float:
@@ -190,7 +190,8 @@ def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
         )
     unmeasured = prepared.output.place.join(UNMEASURED)
     metrics = prepared.output.read_json("metrics.json")
-    if metrics and not unmeasured.exists():
+    untouched = not (progress.pending or progress.replacements or run.retired)
+    if metrics and untouched and not unmeasured.exists():
         return RunResult(0, run.write("nothing new"), metrics)
     metrics = measure(prepared.output)
     prepared.output.write_json("metrics.json", metrics)

@@ -217,6 +217,14 @@ def test_where_rows_move_between_shards_all_appears_in_one_go(output):
     assert [row[:3] for row in visible(output)] == [("a", 0, 100), ("a", 100, 150), ("b", 0, 100), ("b", 100, 150)]
 
 
+def test_where_rows_move_between_shards_a_limit_publishes_nothing(output):
+    label(output, plan(output, [A]).pending)
+    shorter = replace(A, version="cccccccc", rows=100, groups=(100,))
+    progress = plan(output, [shorter, B], limit=150, together=True)
+    label(output, progress.pending)
+    assert not publish(progress, output, together=True) and {row[3] for row in visible(output)} == {"a"}
+
+
 def test_only_who_holds_the_output_replaces_or_retires(output):
     def lost():
         raise OutputError("another run")
