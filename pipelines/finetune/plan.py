@@ -12,6 +12,7 @@ from levit_batch.training.student import build_student, load_teacher, starting_p
 from levit_batch.training.targets import Answers, student_names
 from levit_batch.training.trainer import TrainPlan
 
+LIMITS = ("decode_timeout", "max_image_pixels", "max_image_bytes", "url_max_bytes", "url_timeout")  # of reading
 SHARES = 16  # chunks for each of several workers, at least: then none gets much more than another
 
 
@@ -65,6 +66,7 @@ def _rows(source: Source, chunk: Chunk) -> int:
 def _values(config: FinetuneConfig, plan: TrainPlan, digest: str | None) -> dict[str, Any]:
     """Everything that shapes the result. Where and how fast it runs does not; the number of workers does."""
     values = _flat(config.model_dump(mode="json", exclude={"output", "compute"}))
+    values = {key: value for key, value in values.items() if key.rpartition(".")[2] not in LIMITS}
     values |= {"compute.workers": config.compute.workers, "classes": list(plan.names), "start": digest}
     chunks = (*plan.chunks, *plan.validation_chunks)
     return redact(values | {"shards": sorted({f"{chunk.shard} {chunk.version}" for chunk in chunks})})
