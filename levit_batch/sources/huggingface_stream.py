@@ -1,5 +1,6 @@
 """Hub datasets of every other form (JSON, CSV, Arrow, zipped images, ...), streamed by `datasets`, a chunk a shard."""
 
+import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -17,7 +18,7 @@ from levit_batch.sources.tables import standard_tables
 from levit_batch.storage.hub import patient_hub
 from levit_batch.storage.hub_errors import explain
 from levit_batch.storage.identity import stamp_of, version_of
-from levit_batch.storage.place import place, shown
+from levit_batch.storage.place import place, scheme, shown
 from levit_batch.storage.retry import retry
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class HubStream(Source):
         self.files = {split: [str(url) for url in (builder.config.data_files or {}).get(split, [])] for split in splits}
         commit = re.match(r"hf://datasets/[^@]+@([^/]+)", builder.base_path or "")
         self.revision = commit[1] if commit else None
-        self.base = builder.base_path or ""
+        base = builder.base_path or ""
+        self.base = base if scheme(base) else os.path.abspath(base)
         self.hash = builder.hash or ""
 
     def _stream(self, builder: "DatasetBuilder", split: str) -> "IterableDataset":

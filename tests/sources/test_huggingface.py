@@ -242,6 +242,19 @@ def test_a_zip_of_images_streams(hub):
     assert [row[IMAGE_BYTES] for row in rows] == [p.data for p in pictures()[:9]]
 
 
+def test_a_streamed_dataset_that_grows_by_a_file_keeps_its_shards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    shards = []
+    for i in range(3):
+        with pa.ipc.new_stream(str(tmp_path / f"in/train-{i:05d}.arrow"), table(pictures()[:4]).schema) as writer:
+            writer.write_table(table(pictures()[4 * i : 4 * i + 4]))
+        shards.append({shard.name: shard.version for shard in open_at("in", **KEEP).shards()})
+    assert list(shards[2]) == [f"train/train-{i:05d}.arrow" for i in range(3)]
+    assert shards[0].items() <= shards[1].items() <= shards[2].items()
+    assert good(read_all(open_at("in", **KEEP))) == expected(pictures()[:12])
+
+
 def test_json_with_urls_and_paths_streams(hub):
     rows = [{"image": f"pics/{p.name}", "label": p.label, "caption": p.caption} for p in pictures()[:5]]
     (repo(hub, "json") / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
