@@ -1,10 +1,13 @@
 """What several tests share: a checkpoint that tells digits apart, made once a session."""
 
 import os
+import signal
 
 import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A shell that runs the tests in the background ignores Ctrl-C, and so would every command that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
