@@ -1,0 +1,181 @@
+"""What readers see of an output, held against what the source was: every row of every file, whole tables, what must stay."""
+
+import glob
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from levit_batch.table.output import CHUNK_FILE, folder_of
+from tests.support.nights_images import BROKEN, MISSING, NONE, Model
+from tests.support.nights_source import Row, Rows, World
+from tests.support.nights_stores import Disk
+
+CLOSE = 0.02  # embeddings are float16; those of two images differ by far more
+KINDS = {BROKEN: {"decode"}, NONE: {"null", "missing"}, MISSING: {"missing"}}
+LATER = {
+    "decode",
+    "missing",
+}  # the errors of an image that came later, or was mended, and is looked at again when asked to
+
+
+class WrongError(AssertionError):
+    """The table is not what it must be."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One visible file: rows `first` to `stop` of a version of a shard."""
+
+    folder: str
+    name: str
+    version: str
+    first: int
+    stop: int
+
+    @property
+    def rows(self) -> range:
+        return range(self.first, self.stop)
+
+
+class Table:
+    """The visible files of an output; each row of each is what its shard had in that version, or it is wrong.
+
+    known: the rows of each version of each shard, by (folder, version); names: the shards of the folders.
+    """
+
+    def __init__(
+        self, store: Disk, world: World, model: Model, known: dict[tuple[str, str], Rows], names: dict[str, str]
+    ):
+        self.store, self.world, self.model, self.known, self.names = store, world, model, known, names
+        self.pieces: dict[str, list[Piece]] = {}
+        self.bad: set[Row] = set()
+        self.errors = 0
+        for path, info in sorted(store.files().items()):
+            if path.startswith("data/") and CHUNK_FILE.fullmatch(info.base_name):
+                piece = self._read(path, store.root.join(path).read_bytes())
+                self.pieces.setdefault(piece.folder, []).append(piece)
+            elif path.startswith("data/") and not info.base_name.endswith(".tmp"):
+                raise WrongError(f"{path} is no file of ours")
+
+    def _read(self, path: str, data: bytes) -> Piece:
+        _, folder, name = path.split("/")
+        told = CHUNK_FILE.fullmatch(name)
+        rows = self.known.get((folder, told["version"]))
+        if rows is None:
+            raise WrongError(f"{path}: there never was such a version of {self.names.get(folder, 'any shard')}")
+        first, stop = int(told["first"]), len(rows) if told["last"] == "end" else int(told["last"]) + 1
+        table = pq.read_table(io.BytesIO(data)) if name.endswith(".parquet") else pa.ipc.open_stream(data).read_all()
+        try:
+            self._compare(table, self.names[folder], first, rows[first:stop], stop - first)
+        except WrongError as e:
+            raise WrongError(f"{path} ({self.names[folder]}): {e}") from None
+        return Piece(folder, name, told["version"], first, stop)
+
+    def _compare(self, table: pa.Table, shard: str, first: int, rows: Rows, count: int) -> None:
+        if not table.num_rows == count == len(rows):
+            raise WrongError(f"{table.num_rows} rows, {count} by its name, of {len(rows)} in the source")
+        self._same("shard", table["shard"].to_pylist(), [shard] * count)
+        self._same("row", table["row"].to_pylist(), list(range(first, first + count)))
+        key = self.world.key_column
+        self._same(key, table[key].to_pylist(), [row.key for row in rows])
+        errors = table["error"].to_pylist()
+        for error, row in zip(errors, rows, strict=True):
+            if (error and error.partition(":")[0]) not in self._kinds(row):
+                raise WrongError(f"{row} has the error {error!r}")
+        self.bad |= {row for row, error in zip(rows, errors, strict=True) if error}
+        self.errors += sum(error is not None for error in errors)
+        good = [i for i, error in enumerate(errors) if error is None]
+        if good:
+            labels, embeddings = self.model.answer([rows[i].image for i in good])
+            seen = np.array(table["embedding"].take(pa.array(good)).to_pylist(), np.float32)
+            if (far := np.abs(seen - embeddings).max(-1) > CLOSE).any():
+                raise WrongError(f"the embedding of {rows[good[int(far.argmax())]]} is another image's")
+            self._same("label", table["label"].take(pa.array(good)).to_pylist(), labels.tolist())
+
+    def _kinds(self, row: Row) -> set[str | None]:
+        return {None, *LATER} if row.image in self.world.unsure else KINDS.get(row.image, {None})
+
+    @staticmethod
+    def _same(what: str, seen: list, wanted: list) -> None:
+        if seen != wanted:
+            i = next(i for i, two in enumerate(zip(seen, wanted, strict=True)) if two[0] != two[1])
+            raise WrongError(f"{what} of row {i} is {seen[i]!r}, not {wanted[i]!r}")
+
+    @property
+    def rows(self) -> int:
+        return sum(len(piece.rows) for pieces in self.pieces.values() for piece in pieces)
+
+    def require_read_alike(self) -> None:
+        """Whoever reads the folder, or globs in it, sees these rows and columns."""
+        if not self.store.root.local or not self.pieces:
+            return
+        files = glob.glob(f"{self.store.url}/data/**/*.parquet", recursive=True)
+        files += glob.glob(f"{self.store.url}/data/**/*.arrow", recursive=True)
+        if len(files) != sum(map(len, self.pieces.values())):
+            raise WrongError(f"a glob finds {files}")
+        if files[0].endswith(".parquet"):
+            read = pyarrow.dataset.dataset(f"{self.store.url}/data", partitioning="hive")
+            if read.count_rows() != self.rows or read.schema.names != pq.read_schema(files[0]).names:
+                raise WrongError(f"pyarrow reads {read.count_rows()} rows of {self.rows}, with {read.schema.names}")
+
+    def of(self, folder: str, version: str | None = None) -> set[int]:
+        """The rows of a shard (of one version of it) that readers see."""
+        return {i for p in self.pieces.get(folder, []) if version in (None, p.version) for i in p.rows}
+
+    def keys(self) -> set[str]:
+        return {
+            self.known[p.folder, p.version][i].key for pieces in self.pieces.values() for p in pieces for i in p.rows
+        }
+
+    def same(self, other: "Table", folder: str) -> bool:
+        return set(self.pieces.get(folder, [])) == set(other.pieces.get(folder, []))
+
+    def require_once(self) -> None:
+        """No row of a shard stands in two files."""
+        for folder, pieces in self.pieces.items():
+            pieces = sorted(pieces, key=lambda piece: (piece.first, piece.stop))
+            for one, other in zip(pieces, pieces[1:], strict=False):
+                if other.first < one.stop:
+                    raise WrongError(f"{self.names[folder]}: {one.name} and {other.name} hold the same rows")
+
+    def require_whole(self, shards: dict[str, str]) -> None:
+        """Of each of these shards, every row of this version, once, and nothing else. shards: versions by name."""
+        self.require_once()
+        for name, version in shards.items():
+            folder = folder_of(name)
+            wanted = set(range(len(self.known[folder, version])))
+            if other := [p.name for p in self.pieces.get(folder, []) if p.version != version]:
+                raise WrongError(f"{name}: {other} of an older version are still there")
+            if self.of(folder) != wanted:
+                raise WrongError(f"{name}: rows {sorted(self.of(folder))} of {len(wanted)}")
+
+
+def require_kept(before: Table, after: Table, shards: dict[str, str], may_go: set[str], in_one_step: bool) -> None:
+    """Nothing is lost that was there `before`, unless its shard changed, and what changed is replaced as a whole.
+
+    shards: versions of tonight's plan, by name. may_go: folders of what the source no longer has.
+    in_one_step: nothing is ever seen half replaced.
+    """
+    planned = {folder_of(name): version for name, version in shards.items()}
+    for folder, pieces in before.pieces.items():
+        name, version = before.names[folder], planned.get(folder)
+        if version is None:
+            if folder not in may_go and not before.same(after, folder):
+                raise WrongError(f"{name}: its files changed, though the plan does not hold it")
+            continue
+        whole = {piece.version for piece in pieces} == {version}
+        if not in_one_step and not whole:
+            continue
+        seen = after.of(folder, version)
+        if not before.of(folder, version) <= seen:
+            raise WrongError(
+                f"{name}: rows {sorted(before.of(folder, version) - seen)} of its present version are gone"
+            )
+        kept = all(piece in after.pieces.get(folder, []) for piece in pieces if piece.version != version)
+        wanted = len(after.known[folder, version])
+        if not kept and not set(range(wanted)) <= seen:
+            raise WrongError(f"{name}: older rows are gone, and only {sorted(seen)} of {wanted} are there anew")
