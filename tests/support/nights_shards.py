@@ -53,7 +53,7 @@ class Shards(World):
     def truth(self):
         found = {name: rows for name, rows in self.files.items() if not name.startswith("/")}
         taken = set()
-        for name in sorted(self.links):
+        for name in sorted(self.links, key=lambda name: (name.count("/"), name)):
             target = str(self.links[name])
             if target in self.files and target not in taken:
                 taken.add(target)
