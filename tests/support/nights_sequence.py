@@ -243,7 +243,7 @@ class Sequence:
         if clean and left:
             raise WrongError(f"left over: {left}")
         if limit is None:
-            self.doubles = False
+            self.doubles = bool(after.doubled(after.pieces))  # of a shard that vanished with them
 
     def require_vanished(self, before, after, ended: Ended, limit, flags) -> None:
         """What the source no longer has is kept as it was, or gone."""

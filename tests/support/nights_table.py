@@ -2,6 +2,7 @@
 
 import glob
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,17 +135,24 @@ class Table:
     def same(self, other: "Table", folder: str) -> bool:
         return set(self.pieces.get(folder, [])) == set(other.pieces.get(folder, []))
 
-    def require_once(self) -> None:
-        """No row of a shard stands in two files."""
-        for folder, pieces in self.pieces.items():
-            pieces = sorted(pieces, key=lambda piece: (piece.first, piece.stop))
+    def doubled(self, folders: Iterable[str]) -> list[str]:
+        """Pairs of files of a shard that hold the same row."""
+        found = []
+        for folder in folders:
+            pieces = sorted(self.pieces.get(folder, []), key=lambda piece: (piece.first, piece.stop))
             for one, other in zip(pieces, pieces[1:], strict=False):
                 if other.first < one.stop:
-                    raise WrongError(f"{self.names[folder]}: {one.name} and {other.name} hold the same rows")
+                    found.append(f"{self.names[folder]}: {one.name} and {other.name}")
+        return found
+
+    def require_once(self, folders: Iterable[str] | None = None) -> None:
+        """No row of a shard (of these shards) stands in two files."""
+        if found := self.doubled(self.pieces if folders is None else folders):
+            raise WrongError(f"the same rows stand in two files: {found}")
 
     def require_whole(self, shards: dict[str, str]) -> None:
         """Of each of these shards, every row of this version, once, and nothing else. shards: versions by name."""
-        self.require_once()
+        self.require_once(map(folder_of, shards))
         for name, version in shards.items():
             folder = folder_of(name)
             wanted = set(range(len(self.known[folder, version])))
