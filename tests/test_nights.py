@@ -10,7 +10,7 @@ from tests.support.nights_engine import Engine
 from tests.support.nights_images import Model
 from tests.support.nights_sequence import SOURCES, Sequence
 
-NIGHTS = 6
+NIGHTS = 4
 SEEDS = (1, 2)
 
 
