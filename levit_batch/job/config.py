@@ -130,7 +130,7 @@ class ComputeConfig(Section):
 
 
 class DriftConfig(Section):
-    """When tonight's rows count as different from the nights before. README, Drift, gives the reasons."""
+    """When tonight's rows count as different from the nights before. pipelines/README.md, Drift, gives the reasons."""
 
     label_psi: Annotated[float, Field(gt=0)] = Field(0.25, description="Population stability index of the labels.")
     label_js: Fraction = Field(0.2, description="Jensen-Shannon distance (base 2) of the labels.")
