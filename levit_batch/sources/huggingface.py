@@ -16,8 +16,7 @@ from levit_batch.sources.imagefolder_metadata import METADATA_NAMES
 from levit_batch.sources.parquet import ParquetSource
 from levit_batch.sources.source import Source
 from levit_batch.sources.webdataset import WebDataset
-from levit_batch.storage.hub import patient_hub
-from levit_batch.storage.hub_errors import explain
+from levit_batch.storage.hub import explain, patient_hub
 from levit_batch.storage.identity import File, hub_listing, stamp_of
 from levit_batch.storage.place import place
 
