@@ -10,8 +10,8 @@ from levit_batch.job.chunks import (
     chunks_of_table,
     cut,
     plan_chunks,
-    version_of,
 )
+from levit_batch.storage.identity import version_of
 
 
 @pytest.mark.parametrize(
