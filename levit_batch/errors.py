@@ -5,10 +5,19 @@ LevitBatchError
 │   ├── ConfigError      the YAML, a --set, an environment variable
 │   ├── SourceError      the images: not found, not readable, wrong column, no permission
 │   ├── CheckpointError  the weights: not found, not a LeViT, missing or unknown tensors
-│   └── OutputError      the output folder: not writable, holds another job, locked
+│   └── OutputError      the output folder: holds another job, has not what is asked of it
+│       ├── LockedError  another run holds it
+│       └── RefusedError its store takes nothing more
 ├── JobError             the job itself failed: exit code 1
 └── RowError             one image: never leaves the row it belongs to
+OSError
+└── LastingError         a store or a server that failed for good: no further attempt is made
+
+Two more are signals between a few modules: `pipelines.interrupt.Interrupted` and `pipelines.cluster.supervise.ReplicasLost`.
+A name with an underscore never leaves its module.
 """
+
+from collections.abc import Iterator
 
 
 class LevitBatchError(Exception):
@@ -39,6 +48,14 @@ class OutputError(UserError):
     pass
 
 
+class LockedError(OutputError):
+    """Another run holds the output."""
+
+
+class RefusedError(OutputError):
+    """The output cannot be written to, and will not be by itself."""
+
+
 class JobError(LevitBatchError):
     """The job could not finish although nothing in its configuration is wrong."""
 
@@ -49,6 +66,25 @@ class RowError(LevitBatchError):
     def __init__(self, text: str):
         super().__init__(text)
         self.kind = text.split(":", 1)[0]
+
+
+class LastingError(OSError):
+    """A read that failed, was tried again as often as makes sense, and is not to be tried once more."""
+
+
+def brief(error: object, most: int = 300) -> str:
+    """What `error` says, in one line; its type where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """`error` and all that led to it, the nearest first: what it was raised from (Ray says `cause`), or while handling."""
+    rest, seen = [error], set()
+    while rest:
+        if isinstance(one := rest.pop(0), BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            rest += [one.__cause__, getattr(one, "cause", None), one.__context__]
 
 
 ROW_ERROR_KINDS = {

@@ -6,6 +6,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from levit_batch.errors import causes
+
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -33,9 +35,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def interrupted(error: BaseException | None) -> bool:
     """Whether `error` is an interruption, or came of cleaning up after one."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error is not None
+    return any(isinstance(cause, KeyboardInterrupt) for cause in causes(error))
 
 
 @contextlib.contextmanager

@@ -97,11 +97,11 @@ def expand(value: Any, where: str) -> Any:
         return value
 
     def replace(match: re.Match[str]) -> str:
-        found = os.environ.get(match["name"]) or match["default"]
-        if found is None:
+        text = os.environ.get(match["name"]) or match["default"]
+        if text is None:
             raise ConfigError(f"{where}: the environment variable {match['name']} is not set; "
                               f"set it, or write ${{{match['name']}:-default}}")  # fmt: skip
-        return found
+        return text
 
     expanded = VARIABLE.sub(replace, value)
     # An expanded number is a number: `replicas: ${REPLICAS:-4}`.
@@ -132,8 +132,8 @@ def _words(error: ValidationError, schema: type[BaseModel]) -> list[str]:
             phrases.setdefault(key, f"{key} is required")
         else:
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            said = phrases.get(key)
-            phrases[key] = f"{said} or {message}" if said else f"{key}: {item['input']!r} should be {message}"
+            before = phrases.get(key)
+            phrases[key] = f"{before} or {message}" if before else f"{key}: {item['input']!r} should be {message}"
     return list(phrases.values())
 
 

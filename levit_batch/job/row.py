@@ -86,7 +86,7 @@ def output_schema(spec: RowSpec) -> pa.Schema:
     fields = [pa.field("shard", pa.string()), pa.field("row", pa.int64())]
     fields += [field.with_name(kept_name(field.name)).with_nullable(True) for field in spec.kept]
     if spec.target is not None:
-        fields.append(pa.field("target", pa.list_(CLASS) if _is_list(spec.target) else CLASS))
+        fields.append(pa.field("target", pa.list_(CLASS) if pa.types.is_nested(spec.target) else CLASS))
     fields += [
         pa.field("label", CLASS),
         pa.field("label_name", pa.string()),
@@ -113,31 +113,31 @@ def features(schema: pa.Schema, spec: RowSpec) -> dict[str, Any]:
     `top_labels` does not: it counts as `label` does, and each copy of a thousand names adds 60 KB to every file.
     """
     classes = {"names": list(spec.class_names), "_type": "ClassLabel"}
-    found = {kept_name(name): said for name, said in said_of(spec.kept).items()}
+    known = {kept_name(name): feature for name, feature in source_features(spec.kept).items()}
     for field in schema:
         if field.name in ("label", "head_label", "distill_label", "target") and field.type == CLASS:
-            found[field.name] = classes
+            known[field.name] = classes
         elif field.name == "target":
-            found[field.name] = {"feature": classes, "_type": "Sequence"}
-        elif field.name not in found:
-            found[field.name] = _feature(field.type)
-    return {name: found[name] for name in schema.names}
+            known[field.name] = {"feature": classes, "_type": "Sequence"}
+        elif field.name not in known:
+            known[field.name] = _feature(field.type)
+    return {name: known[name] for name in schema.names}
 
 
-def said_of(kept: pa.Schema) -> dict[str, Any]:
+def source_features(kept: pa.Schema) -> dict[str, Any]:
     """What the source's own metadata says of the kept columns."""
     try:
-        said = json.loads((kept.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = json.loads((kept.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
-    return {name: said[name] for name in kept.names if isinstance(said.get(name), (dict, list))}
+    return {name: features[name] for name in kept.names if isinstance(features.get(name), (dict, list))}
 
 
 def _feature(kind: pa.DataType) -> Any:
     """The Hugging Face feature of an Arrow type, as `datasets.Features.from_dict` takes it."""
     if pa.types.is_fixed_size_list(kind):
         return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "Sequence"}
-    if _is_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         name = "LargeList" if pa.types.is_large_list(kind) else "Sequence"
         return {"feature": _feature(kind.value_type), "_type": name}
     if pa.types.is_struct(kind):
@@ -145,7 +145,3 @@ def _feature(kind: pa.DataType) -> Any:
     if pa.types.is_dictionary(kind):
         return _feature(kind.value_type)
     return {"dtype": VALUE_NAMES.get(str(kind), str(kind)), "_type": "Value"}
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)

@@ -4,24 +4,19 @@ import json
 import pickle
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from levit_batch.errors import CheckpointError
+from levit_batch.errors import CheckpointError, LastingError, brief
+from levit_batch.storage.hub import LOGIN, patient_hub, trouble
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pth", ".pt"}
@@ -82,37 +77,38 @@ def read_descriptions(checkpoint: str, revision: str | None = None) -> tuple[dic
 
 
 def _download(repo_id: str, revision: str | None, folder: str | Path | None, patterns: list[str]) -> Path:
-    where = f"checkpoint {repo_id}" + (f" at revision {revision}" if revision else "")
-    page = f"{constants.ENDPOINT}/{repo_id}"
-    login = "log in with `hf auth login` or set HF_TOKEN"
+    patient_hub()
+    wanted = partial(snapshot_download, repo_id, revision=revision, local_dir=folder, allow_patterns=patterns)
     try:
-        return Path(snapshot_download(repo_id, revision=revision, local_dir=folder, allow_patterns=patterns))
-    except GatedRepoError as error:
-        raise CheckpointError(f"{where} is gated: accept the conditions at {page}, then {login}") from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(f"{where}: the repository has no such revision; see {page}/commits/main") from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{where}: there is no such file, folder or hub repository; if {page} is private or gated, accept its "
-            f"conditions there, then {login}"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{where} is not in the hub cache, and {_why_offline()}; fetch it where there is a network with "
-            f"`levit-batch models --fetch {repo_id} DIR` and give DIR as the checkpoint"
-        ) from error
+        try:
+            return Path(wanted())
+        except LastingError:  # what is in the cache will do
+            if folder:
+                raise
+            return Path(wanted(local_files_only=True))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise CheckpointError(
-            f"{where}: the download from {constants.ENDPOINT} failed: {_first_line(error)}"
-        ) from error
+        where = f"checkpoint {repo_id}" + (f" at revision {revision}" if revision else "")
+        raise CheckpointError(where + _why_not(error, repo_id)) from error
 
 
-def _why_offline() -> str:
-    return "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _why_not(error: Exception, repo_id: str) -> str:
+    page, what = f"{constants.ENDPOINT}/{repo_id}", trouble(error)
+    if what == "gated":
+        return f" is gated: accept the conditions at {page}, then {LOGIN}"
+    if what == "revision":
+        return f": the repository has no such revision; see {page}/commits/main"
+    if what in ("offline", "silent", "uncached"):
+        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
+        return (
+            f" is not in the hub cache, and {why}; fetch it where there is a network with "
+            f"`levit-batch models --fetch {repo_id} DIR` and give DIR as the checkpoint"
+        )
+    if what == "missing":
+        return (
+            f": there is no such file, folder or hub repository; if {page} is private or gated, accept its conditions "
+            f"there, then {LOGIN}"
+        )
+    return f": the download from {constants.ENDPOINT} failed: {brief(error)}"
 
 
 def _weights_in(folder: Path) -> Path:
@@ -161,7 +157,7 @@ def read_tensors(weights: Path) -> dict[str, Tensor]:
             "convert it to safetensors where you trust it"
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {weights} cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {weights} cannot be read: {brief(error)}") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):

@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from levit_batch.errors import RowError
+from levit_batch.errors import RowError, brief
 from levit_batch.pixels.modes import to_rgb
 
 Encoded = bytes | bytearray | memoryview
@@ -157,7 +157,7 @@ def _decode_pillow(data: Encoded, max_pixels: int) -> Decoded:
     except (RowError, MemoryError):
         raise
     except Exception as error:
-        raise RowError(f"{_kind(data, error)}: {_one_line(error)}") from None
+        raise RowError(f"{_kind(data, error)}: {brief(error, 200)}") from None
 
 
 def _open(data: Encoded) -> ImageFile.ImageFile:
@@ -181,7 +181,7 @@ def _open(data: Encoded) -> ImageFile.ImageFile:
                     stream.seek(0)
                     return factory(stream, "")
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
-                damage = f"damaged {name} header: {_one_line(error)}" if accept and accepted else damage
+                damage = f"damaged {name} header: {brief(error, 200)}" if accept and accepted else damage
     raise UnidentifiedImageError(f"{damage} (starts with {prefix!r})")
 
 
@@ -195,7 +195,3 @@ def _kind(data: Encoded, error: Exception) -> str:
     cut_webp = head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > len(data)
     cut_jpeg = head[:3] == b"\xff\xd8\xff" and b"\xff\xd9" not in bytes(data[-4096:])
     return "truncated" if cut_webp or cut_jpeg or CUT_SHORT.search(str(error)) else "decode"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from levit_batch.errors import OutputError, UserError
+from levit_batch.errors import LastingError, OutputError, UserError, brief
 from levit_batch.storage.redact import redact
-from levit_batch.storage.retry import LastingError, passing
+from levit_batch.storage.retry import passing
 from levit_batch.table.output import Output
 from levit_batch.table.read import require_files
 
@@ -52,20 +52,16 @@ def _refused(error: Exception, repo: str) -> Exception:
 
     if isinstance(error, HFValidationError):
         return UserError(
-            f"push: {repo} is not a repository name ({_brief(error)}); it is USER/NAME or ORGANISATION/NAME"
+            f"push: {repo} is not a repository name ({redact(brief(error))}); it is USER/NAME or ORGANISATION/NAME"
         )
     if isinstance(error, HfHubHTTPError):
         status: Any = getattr(error.response, "status_code", None)
         hint = {401: "the token is not valid", 403: "the token may not write there"}.get(
             status, "try again: it goes on"
         )
-        return UserError(f"push: the Hub refused {repo} ({_brief(error)}); {hint}")
+        return UserError(f"push: the Hub refused {repo} ({redact(brief(error))}); {hint}")
     if passing(error) or isinstance(error, LastingError):
         return UserError(
-            f"push: the Hub does not answer ({_brief(error)}); try again: the upload goes on where it stopped"
+            f"push: the Hub does not answer ({redact(brief(error))}); try again: the upload goes on where it stopped"
         )
     return error
-
-
-def _brief(error: Exception) -> str:
-    return redact(" ".join(str(error).split())[:300])

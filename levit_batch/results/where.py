@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from levit_batch.errors import ConfigError
+from levit_batch.errors import ConfigError, brief
 
 HELP = (
     'columns, numbers, "texts", True, False, None; == != < <= > >=, in, not in, is None, is not None, "part" in column; '
@@ -40,7 +40,7 @@ class Where:
         try:
             schema.empty_table().filter(self.expression)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as e:
-            raise self._error(str(e).splitlines()[0]) from None
+            raise self._error(brief(e)) from None
 
     def _error(self, why: str) -> ConfigError:
         return ConfigError(f"--where {self.text!r}: {why}")

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from levit_batch.errors import SourceError
+from levit_batch.errors import SourceError, brief
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
 from levit_batch.sources.arrow_file import ArrowFile
@@ -140,5 +140,5 @@ def _json(at: Place) -> dict | None:
 
 
 def _unreadable(file: File, error: Exception) -> str:
-    said = "it is empty" if not file.size else str(error).splitlines()[0]
-    return f"{shown(file.url)}: not a readable Arrow file: {said}; repair it, or leave it out of source.path"
+    reason = brief(error) if file.size else "it is empty"
+    return f"{shown(file.url)}: not a readable Arrow file: {reason}; repair it, or leave it out of source.path"

@@ -1,17 +1,13 @@
 """Chunks of one shard read one after the other without starting again, and again from where a read broke off."""
 
-import logging
-import time
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
 from levit_batch.job.chunks import Chunk
-from levit_batch.storage.retry import ATTEMPTS, LONGEST_RETRY_AFTER, lasting, passing, wait_seconds
+from levit_batch.storage.retry import Patience
 
 RowsFrom = Callable[[Chunk, int], Iterator[pa.Table]]
-
-log = logging.getLogger(__name__)
 
 
 class Cursor:
@@ -30,22 +26,17 @@ class Cursor:
 
     def read(self, chunk: Chunk) -> Iterator[pa.Table]:
         """The rows of `chunk`. Raises OSError when the shard stays unreadable."""
-        row, failures = chunk.first, 0
+        row, patience = chunk.first, Patience()
         while chunk.stop is None or row < chunk.stop:
             try:
                 table = self._next(chunk, row)
             except Exception as e:
                 self.close()
-                failures += 1
-                wait = wait_seconds(e, failures)
-                if not passing(e) or failures == ATTEMPTS or wait > LONGEST_RETRY_AFTER:
-                    raise (lasting(e) if passing(e) else e) from e
-                log.warning("%s: row %d: %s; trying again in %.1f s", chunk.shard, row, e, wait)
-                time.sleep(wait)
+                patience.after(e, f"{chunk.shard}: row {row}")
                 continue
             if table is None:
                 return
-            row, failures = row + table.num_rows, 0
+            row, patience = row + table.num_rows, Patience()
             yield table
 
     def _next(self, chunk: Chunk, row: int) -> pa.Table | None:

@@ -4,26 +4,22 @@ import re
 
 import pyarrow as pa
 
-from levit_batch.storage.retry import LastingError
+from levit_batch.errors import LastingError, brief
 
 # What Arrow's decoders say, as an OSError that comes without an error number. Anything else may pass.
-SAID_BY_DECODERS = re.compile(
+DECODERS = re.compile(
     r"corrupt|unexpected end of (stream|page)|deserializ|decompress|inflate|GZipCodec|invalid (page|bit.?width)"
     r"|page (header|was smaller|size)|not in dictionary|magic bytes",
     re.IGNORECASE,
 )
-SAID_BY_STORES = re.compile(r"AWS Error|curl|google::cloud|HTTP", re.IGNORECASE)
+STORES = re.compile(r"AWS Error|curl|google::cloud|HTTP", re.IGNORECASE)
 
 
 def damage(error: BaseException) -> str | None:
     """A short reason when `error` means damaged data, else None."""
     if isinstance(error, pa.ArrowInvalid | pa.ArrowNotImplementedError | pa.ArrowSerializationError):
-        return _brief(error)
+        return brief(error, 200)
     decoding = isinstance(error, OSError) and not isinstance(error, LastingError) and error.errno is None
-    if decoding and SAID_BY_DECODERS.search(str(error)) and not SAID_BY_STORES.search(str(error)):
-        return _brief(error)
+    if decoding and DECODERS.search(str(error)) and not STORES.search(str(error)):
+        return brief(error, 200)
     return None
-
-
-def _brief(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200]

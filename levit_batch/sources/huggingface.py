@@ -16,8 +16,7 @@ from levit_batch.sources.imagefolder_metadata import METADATA_NAMES
 from levit_batch.sources.parquet import ParquetSource
 from levit_batch.sources.source import Source
 from levit_batch.sources.webdataset import WebDataset
-from levit_batch.storage.hub import patient_hub
-from levit_batch.storage.hub_errors import explain
+from levit_batch.storage.hub import explain, patient_hub
 from levit_batch.storage.identity import File, hub_listing, stamp_of
 from levit_batch.storage.place import place
 
@@ -86,9 +85,9 @@ def choose_split(config: SourceConfig, splits: list[str]) -> list[str]:
     wanted = splits if config.split == "all" else [part.strip() for part in (config.split or "").split("+")]
     unknown = [part for part in wanted if part not in splits]
     if unknown:
-        said = f"there is no split {unknown[0]}" if config.split else "the dataset has several splits"
+        what = f"there is no split {unknown[0]}" if config.split else "the dataset has several splits"
         slices = " (use source.limit in place of a slice)" if "[" in (config.split or "") else ""
-        raise SourceError(f"source.split: {said}; choose of: {', '.join(splits)}{slices}")
+        raise SourceError(f"source.split: {what}; choose of: {', '.join(splits)}{slices}")
     return wanted
 
 

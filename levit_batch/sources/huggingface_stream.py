@@ -15,8 +15,7 @@ from levit_batch.sources.columns.lookup import Found, read_path, read_whole, too
 from levit_batch.sources.columns.standard import check_columns
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import standard_tables
-from levit_batch.storage.hub import patient_hub
-from levit_batch.storage.hub_errors import explain
+from levit_batch.storage.hub import explain, patient_hub
 from levit_batch.storage.identity import stamp_of, version_of
 from levit_batch.storage.place import place, scheme, shown
 from levit_batch.storage.retry import retry

@@ -41,8 +41,8 @@ def _read_one(at: Place, name: str, image_column: str) -> pa.Table:
         raise SourceError(f"{at.url}: cannot be read: {e}") from None
     column = next((c for c in _columns(image_column) if c in table.schema.names), None)
     if column is None:
-        said = ", ".join(table.schema.names)
-        raise SourceError(f"{at.url}: there is no column {' or '.join(_columns(image_column))}; columns here: {said}")
+        there = ", ".join(table.schema.names)
+        raise SourceError(f"{at.url}: there is no column {' or '.join(_columns(image_column))}; columns here: {there}")
     if table.schema.names.count(column) > 1:
         raise SourceError(f"{at.url}: several columns are called {column}; rename all but one")
     if table.schema.field(column).type not in NAMES:
@@ -63,8 +63,8 @@ def _text(names: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return names.cast(pa.large_binary()).cast(pa.large_string())
     except pa.ArrowInvalid:
-        found = names.cast(pa.large_binary()).to_pylist()
-        return pa.chunked_array([[None if name is None else printable(name) for name in found]], pa.large_string())
+        raw = names.cast(pa.large_binary()).to_pylist()
+        return pa.chunked_array([[None if name is None else printable(name) for name in raw]], pa.large_string())
 
 
 def _columns(image_column: str) -> list[str]:

@@ -125,8 +125,8 @@ def _hub_environment(config: SourceConfig) -> dict[str, str]:
     from huggingface_hub import get_token
 
     token = get_token()
-    said = {name: os.environ[name] for name in HUB_VARIABLES if name in os.environ}
-    return said | ({"HF_TOKEN": token} if token else {})
+    settings = {name: os.environ[name] for name in HUB_VARIABLES if name in os.environ}
+    return settings | ({"HF_TOKEN": token} if token else {})
 
 
 def read_class_names(path: str) -> list[str]:

@@ -50,12 +50,12 @@ class WebDataset(Source):
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        found = list(islice(self._samples(self.files[0].url, None, _tells_type), LOOK_AT))
-        if not found or found[0].error:
-            said = found[0].error if found else "it holds no samples"
-            raise SourceError(f"{shown(self.files[0].url)}: not a WebDataset tar: {said}")
-        names = list(dict.fromkeys(name for sample in found for name in sample.fields))
-        fields = [pa.field(name, _type(name, [s.fields[name] for s in found if s.fields.get(name)])) for name in names]
+        first = list(islice(self._samples(self.files[0].url, None, _tells_type), LOOK_AT))
+        if not first or first[0].error:
+            reason = first[0].error if first else "it holds no samples"
+            raise SourceError(f"{shown(self.files[0].url)}: not a WebDataset tar: {reason}")
+        names = list(dict.fromkeys(name for sample in first for name in sample.fields))
+        fields = [pa.field(name, _type(name, [s.fields[name] for s in first if s.fields.get(name)])) for name in names]
         own = [pa.field(self.config.image_column, IMAGE)] if self.config.image_column not in names else []
         if own and self.config.image_column != "image" and ";" not in self.config.image_column:
             own = []  # a member that is not there: `check_columns` says so, with what there is
@@ -77,8 +77,8 @@ class WebDataset(Source):
         return sum(1 for _ in islice(self._samples(shard.url, shard.version, lambda name: False), most))
 
     def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
-        found = islice(self._samples(chunk.url, chunk.version, self._wanted), first, None)
-        yield from tables(found, Sample.size, self._table)
+        rows = islice(self._samples(chunk.url, chunk.version, self._wanted), first, None)
+        yield from tables(rows, Sample.size, self._table)
 
     def _samples(self, url: str, version: str | None, wanted) -> Iterator[Sample]:
         stream, _ = open_file(url, version)
@@ -102,7 +102,7 @@ class WebDataset(Source):
 
     def _table(self, part: list[Sample]) -> pa.Table:
         """The samples as one table; a field that a sample does not have is null."""
-        found, paths = zip(*(self._image(sample) for sample in part), strict=True)
+        images, paths = zip(*(self._image(sample) for sample in part), strict=True)
         columns: dict[str, pa.Array] = {}
         for field in self._schema:
             if field.name == KEY:
@@ -111,7 +111,7 @@ class WebDataset(Source):
                 columns[field.name] = _values([s.fields.get(field.name) for s in part], field)
         image = [{"bytes": None, "path": path} for path in paths]
         columns.setdefault(self.config.image_column, pa.array(image, IMAGE))
-        return standard_table(pa.table(columns), self.config, self._schema, found_arrays(found))
+        return standard_table(pa.table(columns), self.config, self._schema, found_arrays(images))
 
     def _image(self, sample: Sample) -> tuple[Found, str]:
         """The image, and its member's name."""
@@ -119,8 +119,8 @@ class WebDataset(Source):
         if sample.error or name is None:
             return (None, sample.error or f"missing: sample {sample.key} has no image member"), sample.key
         data, path = sample.fields[name], sample.names[name]
-        said = f"unreadable: {path}: its sample is larger than source.max_image_bytes ({self.config.max_image_bytes})"
-        return (data, None if data is not None else said), path
+        error = f"unreadable: {path}: its sample is larger than source.max_image_bytes ({self.config.max_image_bytes})"
+        return (data, None if data is not None else error), path
 
 
 def _tells_type(name: str) -> bool:

@@ -30,7 +30,7 @@ class Sample:
         return sum(len(content) for content in self.fields.values() if content is not None)
 
 
-class Damaged(Exception):
+class _Damaged(Exception):
     pass
 
 
@@ -65,9 +65,9 @@ class StrictInfo(tarfile.TarInfo):
         except tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as e:
-            raise Damaged("it ends without its end mark" if not buf else str(e)) from None
+            raise _Damaged("it ends without its end mark" if not buf else str(e)) from None
         if info.type in HEADERS and info.size > MOST_HEADER:  # `tarfile` would read it whole
-            raise Damaged(f"a header of {info.size} bytes")
+            raise _Damaged(f"a header of {info.size} bytes")
         return info
 
 
@@ -94,7 +94,7 @@ def samples(stream: io.BufferedIOBase, wanted: Callable[[str], bool], most: int)
                 current.fields[name], current.names[name] = None, member.name
                 if wanted(name) and member.size <= most - current.size():
                     current.fields[name] = _content(tar, member)
-    except (Damaged, tarfile.TarError, EOFError) as e:
+    except (_Damaged, tarfile.TarError, EOFError) as e:
         if current is not None and current.fields and not str(e).startswith("incomplete"):
             yield current
             current = None
@@ -109,9 +109,9 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     try:
         data = tar.extractfile(member).read()
     except tarfile.ReadError as e:
-        raise Damaged(f"incomplete member {member.name}: {e}") from None
+        raise _Damaged(f"incomplete member {member.name}: {e}") from None
     if len(data) != member.size:
-        raise Damaged(f"incomplete member {member.name}: {len(data)} of {member.size} bytes")
+        raise _Damaged(f"incomplete member {member.name}: {len(data)} of {member.size} bytes")
     return data
 
 

@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from levit_batch.errors import SourceError
 from levit_batch.storage.identity import THREADS, File, hub_listing, stamp_of
-from levit_batch.storage.place import Place, place, scheme, shown
+from levit_batch.storage.place import Place, place, printable, scheme, shown
 from levit_batch.storage.retry import retry
 
 GLOB = re.compile(r"[*?\[]")
@@ -27,11 +27,11 @@ BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<choices>[^{}]*,[^
 
 @dataclass(frozen=True)
 class Listed:
-    """One configured place: a file, a folder, or the fixed folder of a glob and its `pattern`; `said`: as it is written."""
+    """One configured place: a file, a folder, or the fixed folder of a glob and its `pattern`; `written`: as it is given."""
 
     url: str
     pattern: str | None
-    said: str = field(compare=False)
+    written: str = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ def _printable(file: Found) -> Found:
     try:
         file.name.encode()
     except UnicodeEncodeError:
-        said = os.fsencode(file.url).decode("utf-8", "backslashreplace")
-        raise SourceError(f"source.path: {said}: its name is not UTF-8; rename it, or leave it out") from None
+        name = printable(os.fsencode(file.url))
+        raise SourceError(f"source.path: {name}: its name is not UTF-8; rename it, or leave it out") from None
     return file
 
 
@@ -227,5 +227,5 @@ def _split_glob(path: str) -> tuple[str, str | None]:
 
 
 def _not_found(one: Listed) -> str:
-    where = f" (relative to {Path.cwd()})" if not scheme(one.said) and not one.said.startswith(("/", "~")) else ""
-    return f"source.path: nothing found at {shown(one.said)}{where}; name a file, a folder, a glob or a URL"
+    where = f" (relative to {Path.cwd()})" if not scheme(one.written) and not one.written.startswith(("/", "~")) else ""
+    return f"source.path: nothing found at {shown(one.written)}{where}; name a file, a folder, a glob or a URL"

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 from pyarrow import fs
 
+from levit_batch.errors import LastingError
 from levit_batch.storage.place import Place, place, scheme, shown
-from levit_batch.storage.retry import LastingError, retry
+from levit_batch.storage.retry import retry
 
 THREADS = 16
 COMMIT = re.compile(r"^hf://(?:\w+/)?[^/@]+/[^/@]+@[0-9a-f]{40}/")  # what stands in a commit never changes

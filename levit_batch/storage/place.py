@@ -140,8 +140,8 @@ def _native(url: str) -> tuple[fs.FileSystem, str]:
 
 def _split_options(url: str) -> tuple[str, str]:
     """A bucket's address and its `?region=...`; a question mark that is part of a name stays there."""
-    found = OPTIONS.search(url)
-    return (url[: found.start()], url[found.start() :]) if found else (url, "")
+    options = OPTIONS.search(url)
+    return (url[: options.start()], url[options.start() :]) if options else (url, "")
 
 
 @functools.lru_cache(64)
@@ -196,14 +196,14 @@ class Hub(Ranged):
 
     def _url(self, path: str) -> str:
         """Where the file is downloaded from. At a commit nothing needs to be asked: a replica opens thousands of files."""
-        found = PINNED.fullmatch(path)
-        if not found:
+        pinned = PINNED.fullmatch(path)
+        if not pinned:
             return self.fs.url(path)
         from huggingface_hub import hf_hub_url
 
-        kind = (found["kind"] or "models").removesuffix("s")
-        where = {"repo_type": kind, "revision": found["commit"], "endpoint": self.fs.endpoint}
-        return hf_hub_url(found["repo"], found["path"], **where)
+        kind = (pinned["kind"] or "models").removesuffix("s")
+        where = {"repo_type": kind, "revision": pinned["commit"], "endpoint": self.fs.endpoint}
+        return hf_hub_url(pinned["repo"], pinned["path"], **where)
 
 
 def shown(url: str) -> str:

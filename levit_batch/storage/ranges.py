@@ -3,8 +3,9 @@
 import io
 from collections.abc import Callable
 
+from levit_batch.errors import LastingError
 from levit_batch.storage.hub import patient_hub
-from levit_batch.storage.retry import ATTEMPTS, LastingError, retry
+from levit_batch.storage.retry import ATTEMPTS, retry
 
 Fetch = Callable[[int, int], bytes]
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from levit_batch.errors import OutputError
+from levit_batch.errors import LockedError, OutputError
 from levit_batch.storage.place import Place
 from levit_batch.storage.retry import retry
 from levit_batch.table.output import Output
@@ -35,10 +35,6 @@ BEAT = 15.0  # seconds between two signs of life
 DEAD_AFTER = 120.0  # seconds without one: eight were missed
 LOOK_EVERY = 2.0  # seconds between two looks while waiting
 TRIES = 20  # at being the only one that wants it
-
-
-class LockedError(OutputError):
-    """Another run holds the output."""
 
 
 @contextlib.contextmanager

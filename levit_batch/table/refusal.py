@@ -7,15 +7,11 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from levit_batch.errors import OutputError
+from levit_batch.errors import RefusedError
 from levit_batch.storage.retry import passing
 from levit_batch.table.output import Output
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-
-
-class RefusedError(OutputError):
-    """The output cannot be written to, and will not be by itself."""
 
 
 @contextlib.contextmanager

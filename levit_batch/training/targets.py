@@ -9,7 +9,8 @@ from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk
 from levit_batch.levit.checkpoint import Checkpoint
 from levit_batch.sources.columns.standard import find_type, label_names
-from levit_batch.sources.columns.targets import TargetMap
+from levit_batch.sources.columns.targets import TargetMap, holds_names
+from levit_batch.sources.columns.types import is_list
 from levit_batch.sources.source import Source
 
 
@@ -21,7 +22,7 @@ def student_names(source: Source, start: Checkpoint | None, chunks: Iterable[Chu
     SourceError where nothing says.
     """
     own = [name.split("\t")[-1] for name in source.target_names or []]
-    if not own and _is_text(source.target_type()):
+    if not own and holds_names(source.target_type()):
         return _names_found(source, start, chunks)
     if start and (not own or _same_classes(own, start)):
         return start.class_names
@@ -47,11 +48,6 @@ def _names_found(source: Source, start: Checkpoint | None, chunks: Iterable[Chun
     return found
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
 def _same_classes(own: list[str], start: Checkpoint) -> bool:
     if len(own) != len(start.class_names) or not start.config.has_own_class_names:
         return False
@@ -72,7 +68,7 @@ class Answers:
     def __init__(self, source: Source, column: str, key: str, names: list[str]):
         kind = find_type(source.schema(), column, key)
         own = source.target_names if column == source.config.target_column else label_names(source.schema(), column)
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        if is_list(kind):
             raise SourceError(f"{key}: {column} is {kind}; training takes one class a row")
         self.column, self.key, self.names = column, key, names
         self.map = TargetMap.make(kind, own, names)

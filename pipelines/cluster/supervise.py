@@ -9,6 +9,8 @@ import time
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from levit_batch.errors import causes
+
 PATIENCE = 60.0  # seconds for the first replica to restart; it takes about ten, mostly for importing torch
 
 
@@ -46,6 +48,4 @@ def supervise(context: DataContext) -> None:
 
 def is_lost(error: BaseException | None) -> bool:
     """Whether `error`, or what caused it, is ReplicasLost: Ray Data may wrap it."""
-    while error is not None and not isinstance(error, ReplicasLost):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    return any(isinstance(cause, ReplicasLost) for cause in causes(error))

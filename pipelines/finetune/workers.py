@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from levit_batch.errors import JobError, LevitBatchError, UserError
+from levit_batch.errors import JobError, LevitBatchError, UserError, causes
 from levit_batch.job.config import ComputeConfig
 from levit_batch.training.config import FinetuneConfig
 from levit_batch.training.state import NAME as STATE
@@ -85,11 +85,8 @@ def _trainer(config: FinetuneConfig, plan: TrainPlan, work: Path) -> "TorchTrain
 def our_error(error: Exception) -> Exception:
     """What a worker raised on purpose, else a JobError about the workers."""
     for failure in getattr(error, "worker_failures", {}).values():
-        cause = failure
-        while cause is not None:
-            if isinstance(cause, LevitBatchError):
-                return type(cause)(str(cause).strip())
-            cause = cause.__cause__ or getattr(cause, "cause", None)
+        if ours := next((cause for cause in causes(failure) if isinstance(cause, LevitBatchError)), None):
+            return type(ours)(str(ours).strip())
     return JobError(f"the training workers failed: {error}; run the same command again to go on, --verbose shows more")
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from levit_batch.errors import LevitBatchError
+from levit_batch.errors import LevitBatchError, RefusedError
 from levit_batch.job.chunks import Chunk, chunks_of_table
 from levit_batch.storage.redact import redact
 from levit_batch.table.attempts import PREDICT
-from levit_batch.table.refusal import RefusedError, writing
+from levit_batch.table.refusal import writing
 from levit_batch.table.rows import output_table
 from levit_batch.table.stats import chunk_stats
 from levit_batch.table.write import read_record, write_chunk

@@ -12,47 +12,42 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from levit_batch.errors import LastingError
 from levit_batch.job.config import NotifyConfig
 from levit_batch.storage.redact import redact
+from levit_batch.storage.retry import retry
 
 TRIES = 4
-PAUSE = 1.0  # seconds before the second try; doubled before each further one
+LONGEST = 60.0  # seconds that all of them may take
+HEADERS = {"Content-Type": "application/json", "User-Agent": "levit-batch"}
 SECRET_LENGTH = 8  # an argument of so many characters may be a secret: nothing prints it
-AGAIN = {408, 425, 429}  # and every 5xx: the server may take it later
 
 
-def notify(
-    config: NotifyConfig, events: set[str], payload: dict[str, Any], say: Callable[[str], None], pause: float = PAUSE
-) -> None:
+def notify(config: NotifyConfig, events: set[str], payload: dict[str, Any], say: Callable[[str], None]) -> None:
     """Send `payload`, secrets taken out, when one of `events` is among `config.on`; `say` gets a line for what fails."""
     if not events & set(config.on):
         return
     data = json.dumps(redact(payload) | {"events": sorted(events)}, ensure_ascii=False).encode()
-    if config.webhook and (reason := post(config.webhook, data, config.timeout, pause)):
+    if config.webhook and (reason := post(config.webhook, data, config.timeout)):
         say(f"notify.webhook at {urlsplit(config.webhook).hostname} was not told: {reason}")
     if config.command and (reason := pipe(config.command, data, config.timeout)):
         say(f"notify.command {config.command[0]} failed: {reason}")
 
 
-def post(url: str, data: bytes, timeout: float, pause: float) -> str | None:
+def post(url: str, data: bytes, timeout: float) -> str | None:
     """None when the server took it, else why it did not, after `TRIES` tries."""
-    reason = None
-    for attempt in range(TRIES):
-        if attempt:
-            time.sleep(pause * 2 ** (attempt - 1))
-        try:
-            request = urllib.request.Request(
-                url, data, {"Content-Type": "application/json", "User-Agent": "levit-batch"}
-            )
-            with urllib.request.urlopen(request, timeout=timeout):
-                return None
-        except urllib.error.HTTPError as e:
-            reason = f"it answers {e.code}"
-            if e.code < 500 and e.code not in AGAIN:
-                return reason
-        except (OSError, ValueError) as e:  # refused, timed out, no such host; not a URL
-            reason = type(e).__name__ if url in str(e) else redact(str(getattr(e, "reason", e)))
-    return reason
+
+    def send() -> None:
+        urllib.request.urlopen(urllib.request.Request(url, data, HEADERS), timeout=timeout).close()
+
+    try:
+        retry(send, TRIES, time.monotonic() + LONGEST)
+        return None
+    except Exception as e:  # refused, timed out, no such host; not a URL
+        last = e.__cause__ if isinstance(e, LastingError) else e
+        if isinstance(last, urllib.error.HTTPError):
+            return f"it answers {last.code}"
+        return type(last).__name__ if url in str(last) else redact(str(getattr(last, "reason", last)))
 
 
 def pipe(command: list[str], data: bytes, timeout: float) -> str | None:
@@ -65,7 +60,7 @@ def pipe(command: list[str], data: bytes, timeout: float) -> str | None:
         return str(e)
     if done.returncode == 0:
         return None
-    said = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+    message = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
     for argument in filter(lambda text: len(text) >= SECRET_LENGTH, command[1:]):  # curl repeats its address
-        said = said.replace(argument, "***")
-    return f"exit code {done.returncode}" + (f": {redact(said)}" if said else "")
+        message = message.replace(argument, "***")
+    return f"exit code {done.returncode}" + (f": {redact(message)}" if message else "")

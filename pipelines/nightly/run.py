@@ -7,9 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from levit_batch.errors import LevitBatchError
+from levit_batch.errors import LevitBatchError, LockedError
 from levit_batch.job.config import JobConfig
-from levit_batch.table.lock import LockedError
 from pipelines.interrupt import deferred, interrupted
 from pipelines.nightly.notify import notify
 from pipelines.screen.progress import Display

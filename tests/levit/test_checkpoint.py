@@ -278,6 +278,15 @@ def test_safetensors_are_preferred_and_a_pickle_is_taken_when_alone(hub):
     assert any("pytorch_model.bin" in request.path for request in hub.requests)
 
 
+def test_a_hub_that_fails_now_and_then(hub, folder):
+    digest = load_checkpoint(str(folder)).digest
+    hub.fail_every(2)
+    assert load_checkpoint("org/tiny").digest == digest
+    assert [request.status for request in hub.requests].count(503) > 2
+    hub.fail_every(1)  # and then for good: what is in the cache will do
+    assert load_checkpoint("org/tiny").digest == digest
+
+
 def test_a_hub_that_does_not_answer(hub):
     hub.fail_every(1, status=500)
     with pytest.raises(CheckpointError, match="org/tiny"):

@@ -9,9 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from levit_batch.job.config import NotifyConfig
+from levit_batch.storage import retry
 from pipelines.nightly.notify import TRIES, notify
 
 SECRET = "T0K3N"
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch):
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
 
 
 class Hook:
@@ -49,7 +55,7 @@ class Hook:
 
 def send(events=("failure",), payload=None, **config) -> list[str]:
     said = []
-    notify(NotifyConfig(**config), set(events), payload or {"text": "hello"}, said.append, pause=0.01)
+    notify(NotifyConfig(**config), set(events), payload or {"text": "hello"}, said.append)
     return said
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from levit_batch.errors import LastingError
 from levit_batch.sources.damage import damage
-from levit_batch.storage.retry import LastingError
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip", "lz4", "brotli"])

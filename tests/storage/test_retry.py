@@ -4,9 +4,10 @@ from email.utils import formatdate
 
 import pytest
 
+from levit_batch.errors import LastingError
 from levit_batch.storage import retry as module
 from levit_batch.storage.ranges import RangeFile
-from levit_batch.storage.retry import LastingError, passing, retry, wait_seconds
+from levit_batch.storage.retry import passing, retry, wait_seconds
 
 
 class Answer:

@@ -3,12 +3,12 @@ import os
 
 import pytest
 
-from levit_batch.errors import JobError
+from levit_batch.errors import JobError, RefusedError
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import OutputConfig
 from levit_batch.table.attempts import GIVE_UP_AFTER, PREDICT, Attempts
 from levit_batch.table.output import Output
-from levit_batch.table.refusal import RefusedError, writing
+from levit_batch.table.refusal import writing
 
 CHUNK, OTHER = Chunk("s/x.parquet", "", "0" * 8, 0, 10), Chunk("s/x.parquet", "", "0" * 8, 10, 20)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from levit_batch.errors import OutputError
+from levit_batch.errors import LockedError, OutputError
 from levit_batch.job.config import OutputConfig
 from levit_batch.storage.place import Place
-from levit_batch.table.lock import Claim, LockedError, locked
+from levit_batch.table.lock import Claim, locked
 from levit_batch.table.output import Output
 from levit_batch.table.process import machine, started
 from tests.support.jobs import wait_for

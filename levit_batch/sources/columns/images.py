@@ -5,12 +5,13 @@ import pyarrow.compute as pc
 
 from levit_batch.errors import SourceError
 from levit_batch.job.config import SourceConfig
+from levit_batch.sources.columns.types import is_bytes, is_text
 from levit_batch.storage.place import printable
 
 
 def check_image_type(kind: pa.DataType, config: SourceConfig) -> None:
     """Raises SourceError for a type that cannot hold images."""
-    if not (_is_image_struct(kind) or _is_bytes(kind) or _is_text(kind)):
+    if not (_is_image_struct(kind) or is_bytes(kind) or _names_files(kind)):
         raise SourceError(
             f"source.image_column: {config.image_column} is {kind}; it must be struct{{bytes, path}}, binary, "
             "or a string with a path or URL"
@@ -26,7 +27,7 @@ def image_cells(column: pa.Array | pa.ChunkedArray, config: SourceConfig) -> tup
     if _is_image_struct(kind):
         data = pc.struct_field(column, "bytes")
         paths = pc.struct_field(column, "path") if kind.get_field_index("path") >= 0 else None
-    elif _is_bytes(kind):
+    elif is_bytes(kind):
         data, paths = column, None
     else:
         data, paths = pa.nulls(len(column), pa.large_binary()), column
@@ -42,14 +43,9 @@ def _is_image_struct(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind):
         return False
     fields = {field.name: field.type for field in kind}
-    good = "bytes" in fields and (_is_bytes(fields["bytes"]) or pa.types.is_null(fields["bytes"]))
-    return good and _is_text(fields.get("path", pa.string()))
+    good = "bytes" in fields and (is_bytes(fields["bytes"]) or pa.types.is_null(fields["bytes"]))
+    return good and _names_files(fields.get("path", pa.string()))
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return text or pa.types.is_null(kind)
+def _names_files(kind: pa.DataType) -> bool:
+    return is_text(kind) or pa.types.is_null(kind)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from levit_batch.errors import SourceError
 from levit_batch.job.config import SourceConfig
-from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET, check_kept_names, said_of
+from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET, check_kept_names, source_features
 from levit_batch.sources.columns.images import check_image_type
 from levit_batch.sources.columns.types import cast, fits, has_list_views, plain, without_lengths
 
@@ -54,7 +54,7 @@ def kept_as_written(kept: pa.Schema, format: str) -> pa.Schema:
     if format != "parquet":
         return kept
     fields = [field.with_type(without_lengths(field.type)) for field in kept]
-    features = {name: _without_lengths(said) for name, said in said_of(kept).items()}
+    features = {name: _without_lengths(feature) for name, feature in source_features(kept).items()}
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 

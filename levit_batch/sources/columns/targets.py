@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.errors import SourceError
+from levit_batch.sources.columns.types import is_list, is_text
 
 NO_CLASS = -1
 PLACEHOLDER = re.compile(r"(?:label|class)?[ _-]?(\d+)", re.IGNORECASE)
@@ -44,15 +45,15 @@ class TargetMap:
 
         Raises SourceError for a type that cannot be a target, and when no source name is a class of the model.
         """
-        several = _is_list(kind)
+        several = is_list(kind)
         value = kind.value_type if several else kind
-        if not (_is_text(value) or pa.types.is_integer(value) or pa.types.is_boolean(value)):
+        if not (holds_names(value) or pa.types.is_integer(value) or pa.types.is_boolean(value)):
             raise SourceError(
                 f"source.target_column is {kind}; it must be a class number, a class name, or a list of them"
             )
         names, loose = _by_name(model_names)
         numbers = None
-        if source_names and _is_text(value):
+        if source_names and holds_names(value):
             names, loose = _with_aliases(source_names, names, loose)
         elif source_names:
             numbers = _numbers(source_names, model_names, names, loose)
@@ -80,7 +81,7 @@ class TargetMap:
     def _values(self, column: pa.Array) -> tuple[pa.Array, int]:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        if _is_text(column.type):
+        if holds_names(column.type):
             return self._texts(column)
         values = pc.fill_null(column.cast(pa.int64()), NO_CLASS).to_numpy(zero_copy_only=False)
         table = np.arange(self.classes) if self.numbers is None else np.array(self.numbers, np.int64)
@@ -156,7 +157,7 @@ def _numbered(names: list[str]) -> list[tuple[str, int]]:
 
 def _placeholders(names: list[str]) -> bool:
     """Whether the model's names say nothing but the number: LABEL_0, LABEL_1, ..."""
-    return all((said := PLACEHOLDER.fullmatch(name)) and int(said[1]) == i for i, name in enumerate(names))
+    return all((match := PLACEHOLDER.fullmatch(name)) and int(match[1]) == i for i, name in enumerate(names))
 
 
 def _no_match(source: list[str], model: list[str]) -> str:
@@ -166,11 +167,5 @@ def _no_match(source: list[str], model: list[str]) -> str:
     )
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+def holds_names(kind: pa.DataType) -> bool:
+    return is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)

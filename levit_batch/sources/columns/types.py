@@ -71,9 +71,9 @@ def fits(kind: pa.DataType, into: pa.DataType) -> bool:
         return True
     if pa.types.is_dictionary(kind):
         return fits(kind.value_type, into)
-    if _is_text(kind) or _is_bytes(kind):
-        return _is_text(into) if _is_text(kind) else _is_bytes(into)
-    if _is_list(kind) and _is_list(into):
+    if is_text(kind) or is_bytes(kind):
+        return is_text(into) if is_text(kind) else is_bytes(into)
+    if is_list(kind) and is_list(into):
         sizes_fit = not pa.types.is_fixed_size_list(into) or getattr(kind, "list_size", None) == into.list_size
         return sizes_fit and fits(kind.value_type, into.value_type)
     if pa.types.is_struct(kind) and pa.types.is_struct(into):
@@ -95,13 +95,13 @@ def _number_fits(kind: pa.DataType, into: pa.DataType) -> bool:
     return bits <= into.bit_width - pa.types.is_signed_integer(into)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)

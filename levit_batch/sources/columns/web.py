@@ -12,9 +12,10 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
+from levit_batch.errors import LastingError
 from levit_batch.job.config import SourceConfig
 from levit_batch.storage.place import shown
-from levit_batch.storage.retry import PASSING_STATUS, wait_seconds
+from levit_batch.storage.retry import retry
 
 ATTEMPTS = 3
 REDIRECTS = 5
@@ -36,11 +37,11 @@ GLOBAL6 = ipaddress.ip_network("2000::/3")  # all that is routed; not NAT64, nor
 Found = tuple[bytes | None, str | None]
 
 
-class Refused(Exception):
+class _Refused(Exception):
     """The final word on a URL, as "kind: message"."""
 
 
-class HTTPFailure(OSError):
+class _HTTPFailure(OSError):
     """An answer that another attempt may better."""
 
     def __init__(self, status: int, headers: urllib3.HTTPHeaderDict):
@@ -53,21 +54,14 @@ def fetch_url(url: str, config: SourceConfig) -> Found:
     if not config.allow_urls:
         return None, f"forbidden: {shown(url)}: set source.allow_urls to fetch URLs"
     deadline = time.monotonic() + config.url_timeout  # of everything: names, redirects, all attempts
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return _follow(url, config, deadline), None
-        except Refused as e:
-            return None, str(e)
-        except (OSError, urllib3.exceptions.HTTPError) as e:
-            reason = "timed out" if isinstance(e, TimeoutError | urllib3.exceptions.TimeoutError) else _brief(e)
-            lasting = isinstance(e, HTTPFailure) and e.status not in PASSING_STATUS
-            wait = wait_seconds(e, attempt)
-        except ValueError as e:
-            return None, f"unreadable: {shown(url)}: {e}"
-        if lasting or attempt == ATTEMPTS or time.monotonic() + wait > deadline:
-            break
-        time.sleep(wait)
-    return None, f"unreadable: {shown(url)}: {reason}"
+    try:
+        return retry(lambda: _follow(url, config, deadline), ATTEMPTS, deadline), None
+    except _Refused as e:
+        return None, str(e)
+    except (OSError, urllib3.exceptions.HTTPError) as e:
+        return None, f"unreadable: {shown(url)}: {_reason(e.__cause__ if isinstance(e, LastingError) else e)}"
+    except ValueError as e:
+        return None, f"unreadable: {shown(url)}: {e}"
 
 
 def _follow(url: str, config: SourceConfig, deadline: float) -> bytes:
@@ -81,14 +75,14 @@ def _follow(url: str, config: SourceConfig, deadline: float) -> bytes:
             url = urljoin(url, place)
         finally:
             answer.close()
-    raise Refused(f"unreadable: {shown(url)}: more than {REDIRECTS} redirects")
+    raise _Refused(f"unreadable: {shown(url)}: more than {REDIRECTS} redirects")
 
 
 def _get(url: str, config: SourceConfig, deadline: float) -> urllib3.BaseHTTPResponse:
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     if parts.scheme not in ("http", "https") or not host:
-        raise Refused(f"forbidden: {shown(url)}: not an http(s) URL")
+        raise _Refused(f"forbidden: {shown(url)}: not an http(s) URL")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     address = _address(host, port, url, config.url_hosts, deadline)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -109,10 +103,10 @@ def _address(host: str, port: int, url: str, hosts: list[str], deadline: float) 
     """The address to connect to. It is looked up once, so that what was checked is what is connected to."""
     listed = any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in hosts)
     if hosts and not listed:
-        raise Refused(f"forbidden: {shown(url)}: {host} is not in source.url_hosts")
+        raise _Refused(f"forbidden: {shown(url)}: {host} is not in source.url_hosts")
     found = _resolved(host, port, deadline)
     if not listed and not all(_public(address) for address in found):
-        raise Refused(f"forbidden: {shown(url)}: {host} is a private address; list it in source.url_hosts to allow it")
+        raise _Refused(f"forbidden: {shown(url)}: {host} is a private address; list it in source.url_hosts to allow it")
     return found[0]
 
 
@@ -205,20 +199,21 @@ def _pool(kind: str, address: str, port: int, host: str) -> urllib3.HTTPConnecti
 
 def _body(url: str, answer: urllib3.BaseHTTPResponse, config: SourceConfig) -> bytes:
     if answer.status in (404, 410):
-        raise Refused(f"missing: {shown(url)}: HTTP {answer.status}")
+        raise _Refused(f"missing: {shown(url)}: HTTP {answer.status}")
     if answer.status != 200:
-        raise HTTPFailure(answer.status, answer.headers)
+        raise _HTTPFailure(answer.status, answer.headers)
     data = bytearray()
     while piece := answer.read1(PIECE):
         data += piece
         if len(data) > config.url_max_bytes:
-            raise Refused(f"unreadable: {shown(url)}: more than source.url_max_bytes ({config.url_max_bytes})")
+            raise _Refused(f"unreadable: {shown(url)}: more than source.url_max_bytes ({config.url_max_bytes})")
     if answer.length_remaining:
         raise OSError("the connection ended before the file did")
     return bytes(data)
 
 
-def _brief(error: Exception) -> str:
-    """The reason without the pool's address, which may say more about the network than a row should."""
-    reason = getattr(error, "reason", None) or error
-    return str(reason).rpartition(": ")[2][:200] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    """Why it failed, without the pool's address, which may say more about the network than a row should."""
+    if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
+        return "timed out"
+    return str(getattr(error, "reason", None) or error).rpartition(": ")[2][:200] or type(error).__name__
