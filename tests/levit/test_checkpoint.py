@@ -10,9 +10,10 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from levit_batch.errors import CheckpointError
-from levit_batch.levit.checkpoint import imagenet_names, load_checkpoint
+from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher, LevitModel
 from levit_batch.levit.preprocessing import default_processor
+from levit_batch.levit.weights import imagenet_names
 from tests.support.hub_server import HubServer
 from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
 
