@@ -8,8 +8,8 @@ from huggingface_hub import ModelHubMixin
 from safetensors.torch import save_file
 from torch import nn
 
-from levit_batch.levit.preprocessing import full_processor, write_processor
 from levit_batch.levit.weights import read_published
+from levit_batch.pixels.preprocessing import Preprocessing
 
 
 class HubModel(
@@ -50,4 +50,5 @@ class HubModel(
             # Training only, and transformers 5 refuses a configuration with a fraction here.
             published = dataclasses.replace(published, drop_path_rate=0)
         published.save(folder)
-        write_processor(full_processor(self.processor, self.config), folder)
+        shape = self.config.image_size, self.config.num_channels
+        Preprocessing.read(self.processor, *shape).fitting(*shape).write(folder)

@@ -15,7 +15,7 @@ from levit_batch.levit.blocks import bias_index
 from levit_batch.levit.checkpoint_files import CheckpointFiles, find_files, read_tensors
 from levit_batch.levit.checkpoint_forms import Weights, infer_config, to_huggingface
 from levit_batch.levit.config import LevitConfig
-from levit_batch.levit.preprocessing import full_processor, timm_processor
+from levit_batch.pixels.preprocessing import Preprocessing
 
 BOOKKEEPING = ".num_batches_tracked"  # batch norm's step count: no effect on any prediction
 BIAS_INDEX = ".attention_bias_idxs"  # a constant that some files repeat
@@ -133,9 +133,10 @@ def _listed(problems: dict[str, list[str]], at_most: int = 8) -> str:
 
 
 def _processor(files: CheckpointFiles, config: LevitConfig) -> dict[str, Any]:
+    shape = config.image_size, config.num_channels
     if files.preprocessor is None and "architecture" in (files.config or {}):
-        return timm_processor(files.config, config)
-    return full_processor(files.preprocessor, config)
+        return Preprocessing.read_timm(files.config, *shape).fitting(*shape).to_dict()
+    return Preprocessing.read(files.preprocessor, *shape).fitting(*shape).to_dict()
 
 
 def imagenet_names() -> list[str]:
