@@ -24,8 +24,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.checkpoint:
         said = models.describe(args.checkpoint, args.revision)
     else:
-        found = models.variants()
-        _print_json(models.as_data(found)) if args.json else models.print_variants(found, console)
+        _print_json(models.as_data()) if args.json else models.print_variants(console)
         return 0
     _print_json(said) if args.json else models.print_description(said, console)
     return 0

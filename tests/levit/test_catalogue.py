@@ -35,6 +35,13 @@ def test_flops_are_the_papers():
     assert round(cost(VARIANTS["256"]).macs / 1e6) == 1128
 
 
+def test_the_table_says_what_is_counted():
+    for one in models.PUBLISHED:
+        counted = cost(VARIANTS[one.name])
+        assert (one.parameters, one.macs) == (counted.parameters, counted.macs)
+        assert one.embedding == VARIANTS[one.name].embedding_size
+
+
 def test_the_list(capsys):
     assert main(["models"]) == 0
     text = capsys.readouterr().out
