@@ -10,6 +10,7 @@ from rich.table import Table
 from levit_batch.errors import CheckpointError
 from levit_batch.levit.config import VARIANTS, LevitConfig
 
+
 @dataclass(frozen=True)
 class Variant:
     """One published size; macs are multiply-adds an image (the paper's FLOPs)."""
