@@ -15,24 +15,24 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from levit_batch.inference.backends.choose import Exported, Target, backend_module
+from levit_batch.inference.backends.choose import Exported, Runtime, backend_module
 from levit_batch.inference.fold import fold
 
 SUMS = "sha256"
 KEPT = 10  # graphs, of 30 to 160 MB each: those that were used last
 
 
-def exported(name: str, folded: nn.Module, target: Target) -> Exported | None:
+def exported(name: str, folded: nn.Module, runtime: Runtime) -> Exported | None:
     """The export of `folded` for the backend `name`: from the cache where it is there and intact, else made and kept."""
     module = backend_module(name)
     if module.EXTRA == "":
         return None
-    folder = cache_folder() / f"{name}-{_key(name, folded, target)}"
+    folder = cache_folder() / f"{name}-{_key(name, folded, runtime)}"
     found = _read(folder)
     if found is None:
         # Exporters warn of their own future, about which nothing can be done.
         with warnings.catch_warnings(action="ignore"):
-            found = module.export(folded, target)
+            found = module.export(folded, runtime)
         gc.collect()  # an export leaves its graphs behind in cycles
         with suppress(OSError):  # a cache that cannot be written only costs time
             _write(folder, found)
@@ -46,9 +46,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "levit-batch"
 
 
-def _key(name: str, folded: nn.Module, target: Target) -> str:
+def _key(name: str, folded: nn.Module, runtime: Runtime) -> str:
     """A hash of all that shapes the graph: weights with normalisation and heads folded in, code, versions and batch."""
-    sha = hashlib.sha256(repr((folded.config, target)).encode())
+    sha = hashlib.sha256(repr((folded.config, runtime)).encode())
     for package in ("torch", backend_module(name).PACKAGE):
         sha.update(importlib.metadata.version(package).encode())
     for code in (fold, backend_module(name)):
