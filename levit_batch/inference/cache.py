@@ -28,18 +28,18 @@ def exported(name: str, folded: nn.Module, runtime: Runtime) -> Exported | None:
     if module.EXTRA == "":
         return None
     folder = cache_folder() / f"{name}-{_key(name, folded, runtime)}"
-    found = _read(folder)
-    if found is None:
+    graph = _read(folder)
+    if graph is None:
         # Exporters warn of their own future, about which nothing can be done.
         with warnings.catch_warnings(action="ignore"):
-            found = module.export(folded, runtime)
+            graph = module.export(folded, runtime)
         gc.collect()  # an export leaves its graphs behind in cycles
         with suppress(OSError):  # a cache that cannot be written only costs time
-            _write(folder, found)
+            _write(folder, graph)
             _prune(folder.parent)
     with suppress(OSError):
         os.utime(folder)  # used now
-    return found
+    return graph
 
 
 def cache_folder() -> Path:
@@ -64,7 +64,7 @@ def _read(folder: Path) -> Exported | None:
         files = {name: np.fromfile(folder / name, np.uint8) for name in sums}
     except (OSError, ValueError):
         return None
-    return files if files and all(_sum(files[name]) == said for name, said in sums.items()) else None
+    return files if files and all(_sum(files[name]) == written for name, written in sums.items()) else None
 
 
 def _write(folder: Path, files: Exported) -> None:

@@ -62,8 +62,8 @@ def _take_over(student: Student, start: Checkpoint, names: list[str]) -> None:
     if start.class_names != names:
         return
     for head in student.heads:
-        if (found := getattr(start.model, head, None)) is not None:
-            getattr(student, head).load_state_dict(found.state_dict())
+        if (trained := getattr(start.model, head, None)) is not None:
+            getattr(student, head).load_state_dict(trained.state_dict())
 
 
 def _processor(config: StudentConfig, start: Checkpoint | None, shape: LevitConfig) -> dict[str, Any]:

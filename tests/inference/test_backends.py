@@ -139,7 +139,7 @@ def checked(run, folded, dtype: str) -> CheckedBackend:
 def broken() -> dict[str, nn.Module]:
     """The folded tiny model, wrong in a different way each."""
     whole = signal_model(TINY)
-    found = {
+    models = {
         "another head": fold(whole, "distill"),
         "normalisation forgotten": fold(whole, processor={"do_normalize": False}),
         "other normalisation": fold(whole, processor={"image_mean": [0.5] * 3, "image_std": [0.5] * 3}),
@@ -148,16 +148,16 @@ def broken() -> dict[str, nn.Module]:
     for i, layer in enumerate(fold(whole).layers):
         if hasattr(layer, "queries"):
             continue  # without it the shapes do not fit
-        found[f"layer {i} left out"] = fold(whole)
-        found[f"layer {i} left out"].layers[i] = nn.Identity()
+        models[f"layer {i} left out"] = fold(whole)
+        models[f"layer {i} left out"].layers[i] = nn.Identity()
     for i in (0, 5, 11):
-        found[f"layer {i} of other weights"] = fold(whole)
-        found[f"layer {i} of other weights"].layers[i] = fold(signal_model(TINY, seed=1)).layers[i]
-    swapped = found["two classes swapped"] = fold(whole)
+        models[f"layer {i} of other weights"] = fold(whole)
+        models[f"layer {i} of other weights"].layers[i] = fold(signal_model(TINY, seed=1)).layers[i]
+    swapped = models["two classes swapped"] = fold(whole)
     swapped.head.weight.data, swapped.head.bias.data = (
         part.roll(1, 0) for part in (swapped.head.weight.data, swapped.head.bias.data)
     )
-    return found
+    return models
 
 
 @pytest.mark.parametrize("dtype", ("float32", "float16", "bfloat16"))

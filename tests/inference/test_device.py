@@ -64,9 +64,9 @@ def test_a_batch_that_does_not_fit_is_halved():
 
 
 @pytest.mark.parametrize(
-    ("room", "enough", "found"), [(1 << 20, 256, 256), (1 << 20, 1 << 20, 1024), (200, 1 << 20, 128), (8, 8, 64)]
+    ("room", "enough", "best"), [(1 << 20, 256, 256), (1 << 20, 1 << 20, 1024), (200, 1 << 20, 128), (8, 8, 64)]
 )
-def test_the_batch_grows_while_that_gains_and_fits(room, enough, found, monkeypatch):
+def test_the_batch_grows_while_that_gains_and_fits(room, enough, best, monkeypatch):
     clock, seen = [0.0], []
     monkeypatch.setattr("levit_batch.inference.backends.torch_backend.time.perf_counter", lambda: clock[0])
 
@@ -76,7 +76,7 @@ def test_the_batch_grows_while_that_gains_and_fits(room, enough, found, monkeypa
             raise torch.OutOfMemoryError("no room")
         clock[0] += 1.0 + max(0, batch / enough - 1)  # a batch costs the same until the device is full
 
-    assert fastest_batch(run, (8, 8, 3)) == found
+    assert fastest_batch(run, (8, 8, 3)) == best
     assert {shape[1:] for shape in seen} == {(8, 8, 3)} and {shape[0] for shape in seen} <= set(BATCHES)
 
 
