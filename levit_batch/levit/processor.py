@@ -60,8 +60,12 @@ class LevitImageProcessor:
         if unknown := fields.keys() - FIELDS:
             raise TypeError(f"LevitImageProcessor has no field {', '.join(sorted(unknown))}")
         self.backend = backend
-        self.preprocessing = Preprocessing.read(fields)
-        self.__dict__.update(self.to_dict())
+        self.__dict__.update(Preprocessing.read(fields).to_dict())
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The attributes' values as they are now, checked."""
+        return Preprocessing.read({name: getattr(self, name) for name in FIELDS})
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], *args: Any, **kwargs: Any) -> ProcessedImages:
         """Same as `preprocess`."""
@@ -82,26 +86,27 @@ class LevitImageProcessor:
         """
         if fields:
             return type(self)(self.backend, **self.to_dict() | fields).preprocess(images, return_tensors, input_data_format)
-        values = [self._one(as_rgb(image, input_data_format)) for image in as_list(images)]
+        now = self.preprocessing
+        values = [self._one(as_rgb(image, input_data_format), now) for image in as_list(images)]
         return ProcessedImages(pixel_values=_stack(values, return_tensors))
 
-    def _one(self, pixels: np.ndarray) -> np.ndarray | torch.Tensor:
+    def _one(self, pixels: np.ndarray, now: Preprocessing) -> np.ndarray | torch.Tensor:
         """[H, W, 3] -> [3, height, width]"""
-        if self.do_resize:
-            pixels = self._resize(pixels, self.preprocessing.resized(*pixels.shape[:2]))
-        if self.do_center_crop:
-            cropped = np.empty((*self.preprocessing.crop, 3), pixels.dtype)
+        if now.do_resize:
+            pixels = self._resize(pixels, now.resized(*pixels.shape[:2]), now.filter)
+        if now.do_center_crop:
+            cropped = np.empty((*now.crop, 3), pixels.dtype)
             centre_crop(pixels, cropped, odd_before=self.backend == "pil")
             pixels = cropped
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
         if self.backend == "pil":
-            return _as_pillow(planes, self.preprocessing)
-        return _as_torch(torch.from_numpy(planes), self.preprocessing)
+            return _as_pillow(planes, now)
+        return _as_torch(torch.from_numpy(planes), now)
 
-    def _resize(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def _resize(self, pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
         if self.backend == "pil":
-            return resize_pillow(pixels, size, Image.Resampling(self.resample))
-        return (resize if pixels.dtype == np.uint8 else resize_floats)(pixels, size, Image.Resampling(self.resample))
+            return resize_pillow(pixels, size, resample)
+        return (resize if pixels.dtype == np.uint8 else resize_floats)(pixels, size, resample)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str, revision: str | None = None, **fields: Any) -> "LevitImageProcessor":

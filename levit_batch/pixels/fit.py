@@ -23,12 +23,12 @@ def fit(
             f"source.max_image_pixels allows {max_pixels}"
         )
     if pixels.shape[:2] != size:
-        centre_crop(resize_fraction(pixels, size, target, preprocessing.resample), out)
+        centre_crop(resize_fraction(pixels, size, target, preprocessing.filter), out)
     elif height < out.shape[0] or width < out.shape[1]:
-        centre_crop(resize(pixels, target, preprocessing.resample), out)
+        centre_crop(resize(pixels, target, preprocessing.filter), out)
     else:
         window = [_centre(*edges, False)[0] for edges in zip(target, out.shape[:2], strict=True)]
-        out[:] = resize_window(pixels, target, *window, preprocessing.resample)
+        out[:] = resize_window(pixels, target, *window, preprocessing.filter)
 
 
 def centre_crop(pixels: np.ndarray, out: np.ndarray, odd_before: bool = False) -> None:

@@ -97,6 +97,10 @@ class Preprocessing:
         (folder / FILE).write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
 
     @property
+    def filter(self) -> Image.Resampling:
+        return Image.Resampling(self.resample)
+
+    @property
     def edge(self) -> int:
         """What the shorter edge is scaled to; 0 where it is not."""
         return int(EDGE_RATIO * self.size.get("shortest_edge", 0)) if self.do_resize else 0
@@ -149,7 +153,7 @@ def _as_size(name: str, value: Any, *keys: str) -> Size:
     elif hasattr(value, "keys"):
         size = {key: edge for key, edge in dict(value).items() if edge is not None}
     else:
-        size = dict(zip(("height", "width"), value, strict=False))
+        size = {"height": value[0], "width": value[1]} if isinstance(value, list | tuple) and len(value) == 2 else {}
     kind = int if "height" in size else int | float
     if {*size} not in ({"height", "width"}, {*keys}) or not all(isinstance(v, kind) and v > 0 for v in size.values()):
         needed = "shortest_edge, or height and width" if len(keys) == 1 else "height and width"

@@ -23,7 +23,7 @@ def augment(pixels: np.ndarray, config: AugmentConfig, processor: Preprocessing,
     else:
         top, left, height, width = random_box(pixels.shape[0], pixels.shape[1], config, rng)
         crop = np.ascontiguousarray(pixels[top : top + height, left : left + width])
-        out[:] = resize(crop, processor.output(), processor.resample)
+        out[:] = resize(crop, processor.output(), processor.filter)
     return out[:, ::-1] if rng.random() < config.flip else out
 
 
