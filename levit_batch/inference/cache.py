@@ -15,40 +15,40 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from levit_batch.inference.backends.choose import Exported, Target, backend_module
+from levit_batch.inference.backends.choose import Exported, Runtime, backend_module
 from levit_batch.inference.fold import fold
 
 SUMS = "sha256"
 KEPT = 10  # graphs, of 30 to 160 MB each: those that were used last
 
 
-def exported(name: str, folded: nn.Module, target: Target) -> Exported | None:
+def exported(name: str, folded: nn.Module, runtime: Runtime) -> Exported | None:
     """The export of `folded` for the backend `name`: from the cache where it is there and intact, else made and kept."""
     module = backend_module(name)
     if module.EXTRA == "":
         return None
-    folder = cache_folder() / f"{name}-{_key(name, folded, target)}"
-    found = _read(folder)
-    if found is None:
+    folder = cache_folder() / f"{name}-{_key(name, folded, runtime)}"
+    graph = _read(folder)
+    if graph is None:
         # Exporters warn of their own future, about which nothing can be done.
         with warnings.catch_warnings(action="ignore"):
-            found = module.export(folded, target)
+            graph = module.export(folded, runtime)
         gc.collect()  # an export leaves its graphs behind in cycles
         with suppress(OSError):  # a cache that cannot be written only costs time
-            _write(folder, found)
+            _write(folder, graph)
             _prune(folder.parent)
     with suppress(OSError):
         os.utime(folder)  # used now
-    return found
+    return graph
 
 
 def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "levit-batch"
 
 
-def _key(name: str, folded: nn.Module, target: Target) -> str:
+def _key(name: str, folded: nn.Module, runtime: Runtime) -> str:
     """A hash of all that shapes the graph: weights with normalisation and heads folded in, code, versions and batch."""
-    sha = hashlib.sha256(repr((folded.config, target)).encode())
+    sha = hashlib.sha256(repr((folded.config, runtime)).encode())
     for package in ("torch", backend_module(name).PACKAGE):
         sha.update(importlib.metadata.version(package).encode())
     for code in (fold, backend_module(name)):
@@ -64,7 +64,7 @@ def _read(folder: Path) -> Exported | None:
         files = {name: np.fromfile(folder / name, np.uint8) for name in sums}
     except (OSError, ValueError):
         return None
-    return files if files and all(_sum(files[name]) == said for name, said in sums.items()) else None
+    return files if files and all(_sum(files[name]) == written for name, written in sums.items()) else None
 
 
 def _write(folder: Path, files: Exported) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from levit_batch.errors import CheckpointError
 from levit_batch.inference.fast_linear import FastLinear
 from levit_batch.levit.blocks import MLP, Attention, AttentionSubsample, ConvBN, Head, LinearBN, Residual
+from levit_batch.pixels.preprocessing import Preprocessing
 
 Heads = Literal["average", "class", "distill"]
 
@@ -77,7 +78,8 @@ class FoldedStem(nn.Module):
 
     def __init__(self, stem: nn.Module, channels: int, processor: dict[str, Any] | None):
         super().__init__()
-        shift, scale = _normalisation(channels, processor)
+        values = Preprocessing.read(processor, channels=channels)
+        shift, scale = (torch.from_numpy(numbers) for numbers in values.shift_and_scale())
         self.register_buffer("shift", shift.float().view(1, channels, 1, 1))
         blocks = [getattr(stem, f"embedding_layer_{index}") for index in range(1, 5)]
         self.convolutions = nn.ModuleList(fold_convolution(block) for block in blocks)
@@ -207,14 +209,3 @@ def _merged_head(class_head: nn.Linear, distill_head: nn.Linear | None, heads: H
         return _linear(weight, (class_head.bias.double() + distill_head.bias.double()) / 2)
     chosen = distill_head if heads == "distill" else class_head
     return _linear(chosen.weight, chosen.bias)
-
-
-def _normalisation(channels: int, processor: dict[str, Any] | None) -> tuple[Tensor, Tensor]:
-    """float64 [C] each: normalised pixel = (pixel - shift) * scale."""
-    values = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True} | (processor or {})
-    factor = values["rescale_factor"] if values["do_rescale"] else 1.0
-    mean, std = torch.zeros(channels, dtype=torch.float64), torch.ones(channels, dtype=torch.float64)
-    if values["do_normalize"]:
-        mean = torch.tensor(values.get("image_mean", [0.485, 0.456, 0.406]), dtype=torch.float64)
-        std = torch.tensor(values.get("image_std", [0.229, 0.224, 0.225]), dtype=torch.float64)
-    return mean / factor, factor / std

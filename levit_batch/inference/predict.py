@@ -38,7 +38,7 @@ class Predictor:
             one, other = (head(torch.from_numpy(embedding)).softmax(-1) for head in self.heads)
             head_label, distill_label = (p.argmax(-1).numpy() for p in (one, other))
             divergence = jensen_shannon(one, other).numpy()
-        with np.errstate(over="ignore"):  # what float16 cannot hold is found just below
+        with np.errstate(over="ignore"):  # what float16 cannot hold shows just below
             kept = None if self.predict.embeddings == "none" else embedding.astype(self.predict.embeddings)
         finite = np.isfinite(logits).all(-1) & (True if kept is None else np.isfinite(kept).all(-1))
         return Answers(

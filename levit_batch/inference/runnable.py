@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from levit_batch.inference.backends.choose import Backend, Exported, Target, backend_module, choose
+from levit_batch.inference.backends.choose import Backend, Exported, Runtime, backend_module, choose
 from levit_batch.inference.cache import exported
 from levit_batch.inference.check import CheckedBackend
 from levit_batch.job.config import ModelConfig
@@ -23,7 +23,7 @@ class Runnable:
     """
 
     name: str
-    target: Target
+    runtime: Runtime
     exported: Exported | None
     folded: nn.Module
 
@@ -42,15 +42,15 @@ class Runnable:
 
     def load(self) -> Backend:
         """The backend on this machine. Its first answer is checked, where its arithmetic is not the reference's."""
-        backend = backend_module(self.name).load(self.exported, self.folded, self.target)
-        plain = self.name == "torch" and self.target.dtype == "float32" and not (self.target.gpu or self.target.compile)
-        return backend if plain else CheckedBackend(backend, self.folded, self.name, self.target.dtype)
+        backend = backend_module(self.name).load(self.exported, self.folded, self.runtime)
+        plain = self.name == "torch" and self.runtime.dtype == "float32" and not (self.runtime.gpu or self.runtime.compile)
+        return backend if plain else CheckedBackend(backend, self.folded, self.name, self.runtime.dtype)
 
 
-def make_runnable(folded: nn.Module, model: ModelConfig, target: Target) -> Runnable:
+def make_runnable(folded: nn.Module, model: ModelConfig, runtime: Runtime) -> Runnable:
     """Choose the backend and export the folded model for it. Raises ConfigError when it cannot run here."""
-    name = choose(model, target)
-    return Runnable(name, target, exported(name, folded, target), folded)
+    name = choose(model, runtime)
+    return Runnable(name, runtime, exported(name, folded, runtime), folded)
 
 
 def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor:

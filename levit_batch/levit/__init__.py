@@ -2,7 +2,7 @@
 
 config, blocks, model               the five sizes; backbone, classifier, classifier with two heads
 pretrained, checkpoint*, weights    every published form of weights, loaded strictly
-processor*, preprocessing           the image processor and its file
+processor*                          the image processor
 catalogue, cost                     the published sizes and what they cost
 """
 

@@ -58,10 +58,10 @@ def fetch(repo_id: str, revision: str | None = None, folder: str | Path | None =
     Safetensors are preferred over a pickle; `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` count as for every Hugging
     Face tool. In the cache, the returned folder is named after the commit. Raises CheckpointError.
     """
-    found = _download(repo_id, revision, folder, [*DESCRIPTIONS, SAFETENSORS])
-    if not (found / SAFETENSORS).exists():
-        found = _download(repo_id, revision, folder, [*DESCRIPTIONS, PICKLE, "*.pth"])
-    return found
+    stored = _download(repo_id, revision, folder, [*DESCRIPTIONS, SAFETENSORS])
+    if not (stored / SAFETENSORS).exists():
+        stored = _download(repo_id, revision, folder, [*DESCRIPTIONS, PICKLE, "*.pth"])
+    return stored
 
 
 def read_descriptions(checkpoint: str, revision: str | None = None) -> tuple[dict | None, dict | None]:
@@ -117,10 +117,10 @@ def _weights_in(folder: Path) -> Path:
             return folder / name
     others = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
     if len(others) != 1:
-        found = ", ".join(path.name for path in others) or "none"
+        names = ", ".join(path.name for path in others) or "none"
         raise CheckpointError(
             f"checkpoint {folder} needs {SAFETENSORS}, {PICKLE} or exactly one other weights file "
-            f"({', '.join(sorted(WEIGHT_SUFFIXES))}); found: {found}"
+            f"({', '.join(sorted(WEIGHT_SUFFIXES))}); found: {names}"
         )
     return others[0]
 

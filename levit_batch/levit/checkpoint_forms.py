@@ -77,11 +77,10 @@ def _timm_names(tensors: Weights) -> dict[str, str]:
 
 
 def _timm_depths(tensors: Weights) -> list[int]:
-    found = {
-        tuple(map(int, m.groups())) for name in tensors if (m := re.match(r"stages\.(\d+)\.blocks\.(\d+)\.", name))
-    }
-    stages = 1 + max((stage for stage, _ in found), default=-1)
-    return [sum(1 for stage, _ in found if stage == index) for index in range(stages)]
+    matches = (re.match(r"stages\.(\d+)\.blocks\.(\d+)\.", name) for name in tensors)
+    blocks = {(int(match[1]), int(match[2])) for match in matches if match}
+    stages = 1 + max((stage for stage, _ in blocks), default=-1)
+    return [sum(1 for stage, _ in blocks if stage == index) for index in range(stages)]
 
 
 def _authors_names(tensors: Weights) -> dict[str, str]:

@@ -162,16 +162,6 @@ class LevitConfig:
         except (TypeError, ValueError, IndexError) as error:
             raise CheckpointError(f"config.json is not a LeViT configuration: {error}") from error
 
-    @classmethod
-    def from_file(cls, path: str | Path) -> "LevitConfig":
-        """From a `config.json`, or the folder that holds one."""
-        path = Path(path)
-        path = path / "config.json" if path.is_dir() else path
-        try:
-            return cls.from_dict(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"cannot read the model configuration {path}: {error}") from error
-
     def to_dict(self) -> dict[str, Any]:
         """The content of a `config.json` that transformers reads (`num_labels` is the length of `id2label` there)."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "num_labels"}

@@ -1,7 +1,7 @@
 """LeViT in torch alone: the backbone and its two classifiers, with Hugging Face's parameter names.
 
 Source of the architecture: Graham et al., "LeViT: a Vision Transformer in ConvNet's Clothing for Faster Inference",
-arXiv 2104.01136; its parts are in `levit_blocks`. Shapes: B images, C channels, N points of a stage's square grid, D the
+arXiv 2104.01136; its parts are in `blocks`. Shapes: B images, C channels, N points of a stage's square grid, D the
 width of the last stage, K classes. This unfolded form trains; `levit_batch.inference.fold` makes the one for inference.
 """
 
@@ -50,6 +50,8 @@ class LevitModel(HubModel):
     `config.image_size`: the attention biases are learnt for one grid. Raises ValueError for any other shape.
     """
 
+    prefix = "levit."
+
     def __init__(self, config: LevitConfig | None = None):
         super().__init__()
         self.config = config or LevitConfig()
@@ -67,7 +69,20 @@ class LevitModel(HubModel):
         return ModelOutput(states[-1], states[-1].mean(dim=1), states if output_hidden_states else None)
 
 
-class LevitForImageClassification(HubModel):
+class Classifier(HubModel):
+    """The backbone with its `heads`, each under its own name."""
+
+    def __init__(self, config: LevitConfig | None = None):
+        super().__init__()
+        self.config = config or LevitConfig()
+        self.levit = LevitModel(self.config)
+        for name in self.heads:
+            setattr(self, name, Head(self.config))
+        for name in self.heads:
+            initialise(getattr(self, name), self.config)
+
+
+class LevitForImageClassification(Classifier):
     """The backbone with one head.
 
     `forward(pixel_values [B, C, H, W], labels=None, output_hidden_states=False, label_smoothing=0.0)` gives a
@@ -75,13 +90,6 @@ class LevitForImageClassification(HubModel):
     """
 
     heads = ("classifier",)
-
-    def __init__(self, config: LevitConfig | None = None):
-        super().__init__()
-        self.config = config or LevitConfig()
-        self.levit = LevitModel(self.config)
-        self.classifier = Head(self.config)
-        initialise(self.classifier, self.config)
 
     def forward(
         self,
@@ -96,7 +104,7 @@ class LevitForImageClassification(HubModel):
         return ClassifierOutput(logits, loss, features.hidden_states, features.pooler_output)
 
 
-class LevitForImageClassificationWithTeacher(HubModel):
+class LevitForImageClassificationWithTeacher(Classifier):
     """The backbone with two heads: one learnt from the labels, one from a teacher's answers; predictions average them.
 
     `forward(pixel_values [B, C, H, W], labels=None, teacher_labels=None, output_hidden_states=False,
@@ -106,15 +114,6 @@ class LevitForImageClassificationWithTeacher(HubModel):
     """
 
     heads = ("classifier", "classifier_distill")
-
-    def __init__(self, config: LevitConfig | None = None):
-        super().__init__()
-        self.config = config or LevitConfig()
-        self.levit = LevitModel(self.config)
-        self.classifier = Head(self.config)
-        self.classifier_distill = Head(self.config)
-        initialise(self.classifier, self.config)
-        initialise(self.classifier_distill, self.config)
 
     def forward(
         self,

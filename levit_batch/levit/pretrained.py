@@ -8,6 +8,9 @@ from huggingface_hub import ModelHubMixin
 from safetensors.torch import save_file
 from torch import nn
 
+from levit_batch.levit.weights import read_published
+from levit_batch.pixels.preprocessing import Preprocessing
+
 
 class HubModel(
     nn.Module,
@@ -22,10 +25,12 @@ class HubModel(
 
     `save_pretrained(folder)` writes `model.safetensors`, `config.json` and `preprocessor_config.json` that transformers
     loads; `push_to_hub(repo_id)` uploads the same folder (both from huggingface_hub's mixin, with its options).
+    `heads` names the heads that a class takes from a checkpoint, `prefix` what its own tensors' names have in front there.
     `processor` holds the preprocessing values that go with the weights: a checkpoint's own, else the defaults.
     """
 
     heads: tuple[str, ...] = ()
+    prefix = ""
     processor: dict[str, Any] | None = None
 
     @classmethod
@@ -34,13 +39,9 @@ class HubModel(
 
         Raises CheckpointError when it does not exist, is not a LeViT or lacks one of this class's heads.
         """
-        from levit_batch.levit.checkpoint import load_into
-
-        return load_into(cls, str(checkpoint), revision)
+        return read_published(str(checkpoint), revision).fill(cls)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from levit_batch.levit.preprocessing import full_processor, write_processor
-
         folder = Path(save_directory)
         weights = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -49,4 +50,5 @@ class HubModel(
             # Training only, and transformers 5 refuses a configuration with a fraction here.
             published = dataclasses.replace(published, drop_path_rate=0)
         published.save(folder)
-        write_processor(full_processor(self.processor, self.config), folder)
+        shape = self.config.image_size, self.config.num_channels
+        Preprocessing.read(self.processor, *shape).fitting(*shape).write(folder)

@@ -1,6 +1,6 @@
 """`LevitImageProcessor`: images in memory -> the `pixel_values` of a LeViT, as transformers' classes compute them.
 
-Labelling jobs do not come through here (`preprocess.py` starts from encoded bytes and ends at uint8).
+Labelling jobs do not come through here (`pixels/preprocess.py` starts from encoded bytes and ends at uint8).
 """
 
 import json
@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from levit_batch.errors import CheckpointError
 from levit_batch.levit.checkpoint_files import read_descriptions
-from levit_batch.levit.config import LevitConfig
-from levit_batch.levit.normalise import rescale_and_normalise
-from levit_batch.levit.preprocessing import default_processor, timm_processor, write_processor
 from levit_batch.levit.processor_images import ImageLike, as_list, as_rgb
 from levit_batch.pixels.fit import centre_crop
-from levit_batch.pixels.geometry import Geometry
+from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.pixels.resize import resize, resize_floats, resize_pillow
 
 BACKENDS = ("torch", "pil")
+FIELDS = Preprocessing.read().to_dict().keys()
 
 
 class ProcessedImages(dict):
@@ -58,15 +57,15 @@ class LevitImageProcessor:
     def __init__(self, backend: str = "torch", **fields: Any):
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
-        defaults = default_processor(LevitConfig())
-        if unknown := fields.keys() - defaults.keys():
+        if unknown := fields.keys() - FIELDS:
             raise TypeError(f"LevitImageProcessor has no field {', '.join(sorted(unknown))}")
-        given = {name: value for name, value in fields.items() if value is not None}
         self.backend = backend
-        self.__dict__.update(defaults | given)
-        self.size = _as_size(self.size, "shortest_edge")
-        self.crop_size = _as_size(self.crop_size, "height", "width")
-        self.geometry = Geometry.from_processor(self.to_dict())
+        self.__dict__.update(Preprocessing.read(fields).to_dict())
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The attributes' values as they are now, checked."""
+        return Preprocessing.read({name: getattr(self, name) for name in FIELDS})
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], *args: Any, **kwargs: Any) -> ProcessedImages:
         """Same as `preprocess`."""
@@ -86,25 +85,28 @@ class LevitImageProcessor:
         the processor's own for this call. Raises ValueError for images that cannot be stacked or read.
         """
         if fields:
-            own = {name: value for name, value in self.to_dict().items() if name != "image_processor_type"}
-            return type(self)(self.backend, **own | fields).preprocess(images, return_tensors, input_data_format)
-        values = [self._one(as_rgb(image, input_data_format)) for image in as_list(images)]
+            return type(self)(self.backend, **self.to_dict() | fields).preprocess(images, return_tensors, input_data_format)
+        now = self.preprocessing
+        values = [self._one(as_rgb(image, input_data_format), now) for image in as_list(images)]
         return ProcessedImages(pixel_values=_stack(values, return_tensors))
 
-    def _one(self, pixels: np.ndarray) -> np.ndarray | torch.Tensor:
+    def _one(self, pixels: np.ndarray, now: Preprocessing) -> np.ndarray | torch.Tensor:
         """[H, W, 3] -> [3, height, width]"""
-        if self.do_resize:
-            pixels = self._resize(pixels, self.geometry.resized(*pixels.shape[:2]))
-        if self.do_center_crop:
-            cropped = np.empty((*self.geometry.crop, 3), pixels.dtype)
+        if now.do_resize:
+            pixels = self._resize(pixels, now.resized(*pixels.shape[:2]), now.filter)
+        if now.do_center_crop:
+            cropped = np.empty((*now.crop, 3), pixels.dtype)
             centre_crop(pixels, cropped, odd_before=self.backend == "pil")
             pixels = cropped
-        return rescale_and_normalise(pixels, self)
-
-    def _resize(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
         if self.backend == "pil":
-            return resize_pillow(pixels, size, self.geometry.resample)
-        return (resize if pixels.dtype == np.uint8 else resize_floats)(pixels, size, self.geometry.resample)
+            return _as_pillow(planes, now)
+        return _as_torch(torch.from_numpy(planes), now)
+
+    def _resize(self, pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+        if self.backend == "pil":
+            return resize_pillow(pixels, size, resample)
+        return (resize if pixels.dtype == np.uint8 else resize_floats)(pixels, size, resample)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str, revision: str | None = None, **fields: Any) -> "LevitImageProcessor":
@@ -118,7 +120,7 @@ class LevitImageProcessor:
         config, values = read_descriptions(checkpoint, revision)
         if values is None and "architecture" in (config or {}):
             side = (config.get("pretrained_cfg") or config).get("input_size", [3, 224, 224])[-1]
-            values = timm_processor(config, LevitConfig(image_size=side))
+            values = Preprocessing.read_timm(config, side).to_dict()
         if values is None:
             raise CheckpointError(f"checkpoint {checkpoint} has no preprocessor_config.json")
         return cls.from_dict(values, **fields)
@@ -126,18 +128,16 @@ class LevitImageProcessor:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `preprocessor_config.json`, which transformers also loads, into `folder` (made if missing)."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_processor(self.to_dict(), Path(folder))
+        self.preprocessing.write(Path(folder))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], **fields: Any) -> "LevitImageProcessor":
         """From the values of a `preprocessor_config.json`; keys that are not a LeViT processor's are ignored."""
-        known = default_processor(LevitConfig()).keys() - {"image_processor_type"}
-        return cls(**{name: values[name] for name in known & values.keys()} | fields)
+        return cls(**{name: values[name] for name in FIELDS & values.keys()} | fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as `preprocessor_config.json` holds them."""
-        names = default_processor(LevitConfig())
-        return {name: getattr(self, name) for name in names} | {"image_processor_type": "LevitImageProcessor"}
+        return self.preprocessing.to_dict()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self.backend!r}) {json.dumps(self.to_dict(), indent=2)}"
@@ -147,10 +147,25 @@ class LevitFeatureExtractor(LevitImageProcessor):
     """The old name of `LevitImageProcessor`."""
 
 
-def _as_size(size: Any, *keys: str) -> dict[str, int]:
-    if isinstance(size, int | float):
-        return dict.fromkeys(keys, size)
-    return dict(size) if hasattr(size, "keys") else dict(zip(("height", "width"), size, strict=True))
+# (pixels * rescale_factor - image_mean) / image_std in float32, [3, H, W], or as asked less of it. The two backends of
+# transformers round differently in the last bit.
+def _as_torch(planes: torch.Tensor, values: Preprocessing) -> torch.Tensor:
+    """The factor goes into mean and deviation, so that each value is touched twice and not three times."""
+    if not values.do_normalize:
+        return planes * values.rescale_factor if values.do_rescale else planes
+    scale = 1.0 / values.rescale_factor if values.do_rescale else 1.0
+    mean = torch.tensor(values.image_mean) * scale
+    std = torch.tensor(values.image_std) * scale
+    return (planes.to(torch.float32) - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+
+def _as_pillow(planes: np.ndarray, values: Preprocessing) -> np.ndarray:
+    if values.do_rescale:
+        planes = (planes.astype(np.float64) * values.rescale_factor).astype(np.float32)
+    if not values.do_normalize:
+        return planes
+    mean, std = (np.array(v, np.float32).reshape(-1, 1, 1) for v in (values.image_mean, values.image_std))
+    return (planes.astype(np.float32) - mean) / std
 
 
 def _stack(values: list, return_tensors: str | None) -> Any:

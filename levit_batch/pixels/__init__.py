@@ -1,7 +1,8 @@
 """Encoded bytes to uint8 pixels, or the reason why not. Free of torch at import, for the decoding child.
 
 decode, modes           bytes to RGB
-geometry, fit, resize   to the size that the model takes
+preprocessing           how: the values of preprocessor_config.json
+fit, resize             to the size that the model takes
 preprocess              both, for many images
 isolate, decode_child   the same in a process that may die; watchdog ends it when it hangs
 """
@@ -12,6 +13,6 @@ __getattr__, __dir__, __all__ = hands_on(
     __name__,
     {
         "preprocess": ["Preprocessor"],
-        "geometry": ["Geometry"],
+        "preprocessing": ["Preprocessing"],
     },
 )

@@ -3,12 +3,12 @@
 import numpy as np
 
 from levit_batch.errors import RowError
-from levit_batch.pixels.geometry import Geometry
+from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.pixels.resize import resize, resize_fraction, resize_window
 
 
 def fit(
-    pixels: np.ndarray, geometry: Geometry, max_pixels: int, out: np.ndarray, size: tuple[int, int] | None = None
+    pixels: np.ndarray, preprocessing: Preprocessing, max_pixels: int, out: np.ndarray, size: tuple[int, int] | None = None
 ) -> None:
     """Resize and crop `pixels`, uint8 [h, w, 3], into `out`.
 
@@ -16,19 +16,19 @@ def fit(
     would make more than `max_pixels` is a bomb (RowError).
     """
     size = size or pixels.shape[:2]
-    target = height, width = geometry.resized(*size)
+    target = height, width = preprocessing.resized(*size)
     if height * width > max(max_pixels, size[0] * size[1]):
         raise RowError(
             f"bomb: {size[1]}x{size[0]} pixels grow to {width}x{height} in the resize, "
             f"source.max_image_pixels allows {max_pixels}"
         )
     if pixels.shape[:2] != size:
-        centre_crop(resize_fraction(pixels, size, target, geometry.resample), out)
+        centre_crop(resize_fraction(pixels, size, target, preprocessing.filter), out)
     elif height < out.shape[0] or width < out.shape[1]:
-        centre_crop(resize(pixels, target, geometry.resample), out)
+        centre_crop(resize(pixels, target, preprocessing.filter), out)
     else:
         window = [_centre(*edges, False)[0] for edges in zip(target, out.shape[:2], strict=True)]
-        out[:] = resize_window(pixels, target, *window, geometry.resample)
+        out[:] = resize_window(pixels, target, *window, preprocessing.filter)
 
 
 def centre_crop(pixels: np.ndarray, out: np.ndarray, odd_before: bool = False) -> None:

@@ -7,37 +7,32 @@ import numpy as np
 from levit_batch.errors import RowError
 from levit_batch.pixels.decode import Decoded, Encoded, decode_for
 from levit_batch.pixels.fit import fit
-from levit_batch.pixels.geometry import Geometry
+from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.pixels.watchdog import Watchdog
 
 
 class Preprocessor:
     """Decode, resize and centre crop as the checkpoint's image processor does; rescale and normalise are the model's.
 
-    `processor` holds every field of `preprocessor_config.json`. In mode `exact` the pixels equal transformers'
+    `processor` holds the fields of `preprocessor_config.json`. In mode `exact` the pixels equal transformers'
     torch-backed `LevitImageProcessor` bit for bit; `fast` decodes large JPEGs at a fraction of their size. An image of
     more than `max_pixels` is an error. A decode that hangs for `timeout` seconds ends the process: only that stops C
     code. Use it from one thread of a process at a time, since the timer is one per process.
     """
 
     def __init__(self, processor: Mapping, mode: str = "exact", max_pixels: int = 178_956_970, timeout: float = 60.0):
-        if mode not in ("exact", "fast"):
-            raise ValueError(f"mode must be exact or fast, got {mode!r}")
-        self.geometry = Geometry.from_processor(processor)
-        self.size = self.geometry.output()
-        self.least_edge = self.geometry.sharp_edge() if mode == "fast" else 0
+        self.preprocessing = Preprocessing.read(processor)
+        self.size = self.preprocessing.output()
+        self.least_edge = self.preprocessing.sharp_edge() if mode == "fast" else 0
         self.max_pixels = max_pixels
         self.timeout = timeout
 
-    def __call__(
-        self, images: Sequence[Encoded | None], out: np.ndarray | None = None
-    ) -> tuple[np.ndarray, list[str | None]]:
+    def __call__(self, images: Sequence[Encoded | None]) -> tuple[np.ndarray, list[str | None]]:
         """N encoded images -> (pixels uint8 [N, H, W, 3], errors).
 
-        `out`, when given, is filled and returned; of a longer one the first N rows.
         `errors[i]` is None, or "kind: message" of one of `errors.ROW_ERROR_KINDS`, and then `pixels[i]` is zero.
         """
-        pixels = np.empty((len(images), *self.size, 3), np.uint8) if out is None else out[: len(images)]
+        pixels = np.empty((len(images), *self.size, 3), np.uint8)
         with self.watchdog() as watchdog:
             errors = [self._one(data, row, watchdog) for data, row in zip(images, pixels, strict=True)]
         return pixels, errors
@@ -49,7 +44,7 @@ class Preprocessor:
         watchdog.pat()
         try:
             pixels, size = self.decode(data)
-            fit(pixels, self.geometry, self.max_pixels, out, size)
+            fit(pixels, self.preprocessing, self.max_pixels, out, size)
         except RowError as error:
             out[:] = 0
             return str(error)

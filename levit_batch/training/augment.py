@@ -5,25 +5,25 @@ import math
 import numpy as np
 
 from levit_batch.pixels.fit import fit
-from levit_batch.pixels.geometry import Geometry
+from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.pixels.resize import resize
 from levit_batch.training.config import AugmentConfig
 
 ATTEMPTS = 10  # to find a crop that lies within the image
 
 
-def augment(pixels: np.ndarray, config: AugmentConfig, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
-    """Decoded uint8 [H, W, 3] -> uint8 [h, w, 3] of the size that `geometry` makes.
+def augment(pixels: np.ndarray, config: AugmentConfig, processor: Preprocessing, rng: np.random.Generator) -> np.ndarray:
+    """Decoded uint8 [H, W, 3] -> uint8 [h, w, 3] of the size that `processor` makes.
 
     Without a random crop the image is resized and cropped as in labelling.
     """
-    out = np.empty((*geometry.output(), 3), np.uint8)
+    out = np.empty((*processor.output(), 3), np.uint8)
     if config.crop_scale is None:
-        fit(pixels, geometry, pixels.shape[0] * pixels.shape[1] + out.size, out)
+        fit(pixels, processor, pixels.shape[0] * pixels.shape[1] + out.size, out)
     else:
         top, left, height, width = random_box(pixels.shape[0], pixels.shape[1], config, rng)
         crop = np.ascontiguousarray(pixels[top : top + height, left : left + width])
-        out[:] = resize(crop, geometry.output(), geometry.resample)
+        out[:] = resize(crop, processor.output(), processor.filter)
     return out[:, ::-1] if rng.random() < config.flip else out
 
 

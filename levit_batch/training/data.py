@@ -175,7 +175,8 @@ class Loader:
             yield _stack(good, consumed)
 
     def _decoded(self, samples: Iterator[Sample], ahead: int) -> Iterator[tuple[Sample, np.ndarray | str]]:
-        with ThreadPoolExecutor(self.threads) as pool:
+        # One torch thread in each: the number is a thread's own, and the resize would start more than there are cores.
+        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             waiting: deque = deque()
             try:
                 for sample in samples:

@@ -12,7 +12,7 @@ from levit_batch.inference.fold import fold
 from levit_batch.levit.checkpoint import Checkpoint, load_checkpoint
 from levit_batch.levit.config import VARIANTS, LevitConfig
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
-from levit_batch.levit.preprocessing import full_processor
+from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.training.config import FinetuneConfig, StudentConfig
 
 Student = LevitForImageClassification | LevitForImageClassificationWithTeacher
@@ -62,13 +62,15 @@ def _take_over(student: Student, start: Checkpoint, names: list[str]) -> None:
     if start.class_names != names:
         return
     for head in student.heads:
-        if (found := getattr(start.model, head, None)) is not None:
-            getattr(student, head).load_state_dict(found.state_dict())
+        if (trained := getattr(start.model, head, None)) is not None:
+            getattr(student, head).load_state_dict(trained.state_dict())
 
 
 def _processor(config: StudentConfig, start: Checkpoint | None, shape: LevitConfig) -> dict[str, Any]:
     try:
-        return full_processor((start.processor if start else {}) | config.processor, shape)
+        side, channels = shape.image_size, shape.num_channels
+        values = Preprocessing.read((start.processor if start else {}) | config.processor, side, channels)
+        return values.fitting(side, channels).to_dict()
     except CheckpointError as e:
         raise ConfigError(f"model.processor: {e}") from None
 
@@ -78,16 +80,11 @@ class Normalise(nn.Module):
 
     def __init__(self, processor: dict[str, Any]):
         super().__init__()
-        factor = processor["rescale_factor"] if processor["do_rescale"] else 1.0
-        mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        if processor["do_normalize"]:
-            mean, deviation = processor["image_mean"], processor["image_std"]
-        self.factor = factor
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation).view(3, 1, 1), persistent=False)
+        for name, numbers in zip(("shift", "scale"), Preprocessing.read(processor).shift_and_scale(), strict=True):
+            self.register_buffer(name, torch.from_numpy(numbers).float().view(3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels.permute(0, 3, 1, 2).float() * self.factor - self.mean) / self.deviation
+        return (pixels.permute(0, 3, 1, 2).float() - self.shift) * self.scale
 
 
 class Teacher(nn.Module):

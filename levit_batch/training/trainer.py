@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from levit_batch.errors import JobError, SourceError
 from levit_batch.job.chunks import Chunk
 from levit_batch.pixels.fit import fit
-from levit_batch.pixels.geometry import Geometry
+from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.training.augment import augment
 from levit_batch.training.batch_norm import average_statistics, set_training, sync_batch_norm
 from levit_batch.training.config import FinetuneConfig, TrainSourceConfig
@@ -69,7 +69,7 @@ class Trainer:
         self.teacher = load_teacher(config, names)
         if self.teacher is not None:
             self.teacher.to(self.device)
-        self.geometry = Geometry.from_processor(self.student.processor)
+        self.preprocessing = Preprocessing.read(self.student.processor)
         self.normalise = Normalise(self.student.processor).to(self.device)
         self.optimizer = make_optimizer(self.student, config.train)
         self._make_readers(names, threads)
@@ -91,11 +91,11 @@ class Trainer:
 
     def _augmented(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
         rng = np.random.default_rng((self.config.train.seed, self.progress.epoch, sample.key))
-        return augment(pixels, self.config.augment, self.geometry, rng)
+        return augment(pixels, self.config.augment, self.preprocessing, rng)
 
     def _fitted(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
-        out = np.empty((*self.geometry.output(), 3), np.uint8)
-        fit(pixels, self.geometry, self.config.source.max_image_pixels, out)
+        out = np.empty((*self.preprocessing.output(), 3), np.uint8)
+        fit(pixels, self.preprocessing, self.config.source.max_image_pixels, out)
         return out
 
     def run(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from levit_batch.errors import LevitBatchError, RowError, SourceError
-from levit_batch.inference.backends.choose import FASTEST_FIRST, Target, make_target, why_not
+from levit_batch.inference.backends.choose import FASTEST_FIRST, Runtime, make_runtime, why_not
 from levit_batch.inference.fold import fold
 from levit_batch.inference.runnable import make_runnable
 from levit_batch.job.chunks import Chunk
@@ -114,25 +114,25 @@ def models(prepared: Prepared, sample: Sample, say: Callable[[str], None]) -> li
     part = Part(sample.chunk, attempt=1, started=time.time())
     pixels = np.concatenate(list(decoder.batches(part, sample.tables)))[:MODEL_IMAGES]
     dtypes = dict.fromkeys([prepared.dtype, "float32", "float16" if gpu else "bfloat16"])
-    own = make_target(config.model, gpu, "float32", config.compute.batch_size).batch
+    own = make_runtime(config.model, gpu, "float32", config.compute.batch_size).batch
     sizes = dict.fromkeys([own, 32])
     found = []
     for name, dtype, batch in itertools.product(FASTEST_FIRST, dtypes, sizes):
         if name != "torch" and batch != own:  # each would be an export of its own
             continue
-        target = make_target(config.model, gpu, dtype, batch)
-        if why_not(name, target) is None:
+        runtime = make_runtime(config.model, gpu, dtype, batch)
+        if why_not(name, runtime) is None:
             say(f"measuring {name}, {dtype}, batch {batch}")
-            result = _rate(name, folded, target, prepared, pixels)
+            result = _rate(name, folded, runtime, prepared, pixels)
             found.append({"backend": name, "dtype": dtype, "batch": batch} | result)
     return found
 
 
-def _rate(name: str, folded: Any, target: Target, prepared: Prepared, pixels: np.ndarray) -> dict[str, Any]:
+def _rate(name: str, folded: Any, runtime: Runtime, prepared: Prepared, pixels: np.ndarray) -> dict[str, Any]:
     try:
-        run = make_runnable(folded, prepared.config.model.model_copy(update={"backend": name}), target).load()
-        repeat = -(-target.batch // len(pixels))
-        given = np.concatenate([pixels] * repeat)[: max(target.batch, len(pixels) // target.batch * target.batch)]
+        run = make_runnable(folded, prepared.config.model.model_copy(update={"backend": name}), runtime).load()
+        repeat = -(-runtime.batch // len(pixels))
+        given = np.concatenate([pixels] * repeat)[: max(runtime.batch, len(pixels) // runtime.batch * runtime.batch)]
         return {"images_per_second": len(given) / seconds(lambda: run(given), LEAST_SECONDS), "error": None}
     except LevitBatchError as e:
         return {"images_per_second": None, "error": str(e)}

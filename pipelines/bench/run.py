@@ -39,7 +39,7 @@ def bench(
     spent = stages(prepared, sample)
     compared = models(prepared, sample, say)
     here = (torch.cuda.device_count() if gpu else os.cpu_count()) or 1
-    limit, target = machine_limit(prepared, spent, here), prepared.runnable.target
+    limit, runtime = machine_limit(prepared, spent, here), prepared.runnable.runtime
     return {
         "rows": sample.rows,
         "bytes_per_image": sum(map(len, sample.images)) / sample.rows,
@@ -47,7 +47,7 @@ def bench(
         "backend": {
             "name": prepared.runnable.name,
             "dtype": prepared.dtype,
-            "batch": None if target.tune else target.batch,
+            "batch": None if runtime.tune else runtime.batch,
         },
         "milliseconds": spent,
         "bottleneck": max(STAGES, key=lambda stage: spent[stage]),

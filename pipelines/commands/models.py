@@ -19,15 +19,14 @@ def run(args: argparse.Namespace) -> int:
 
     console = InertConsole()
     if args.fetch:
-        folder, said = models.fetch(args.fetch, args.checkpoint, args.revision)
-        said = {"folder": str(folder)} | said
+        folder, description = models.fetch(args.fetch, args.checkpoint, args.revision)
+        description = {"folder": str(folder)} | description
     elif args.checkpoint:
-        said = models.describe(args.checkpoint, args.revision)
+        description = models.describe(args.checkpoint, args.revision)
     else:
-        found = models.variants()
-        _print_json(models.as_data(found)) if args.json else models.print_variants(found, console)
+        _print_json(models.as_data()) if args.json else models.print_variants(console)
         return 0
-    _print_json(said) if args.json else models.print_description(said, console)
+    _print_json(description) if args.json else models.print_description(description, console)
     return 0
 
 

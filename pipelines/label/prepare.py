@@ -52,14 +52,14 @@ class Prepared:
     @cached_property
     def runnable(self) -> "Runnable":
         """The folded model as the replicas run it."""
-        from levit_batch.inference.backends.choose import make_target
+        from levit_batch.inference.backends.choose import make_runtime
         from levit_batch.inference.fold import fold
         from levit_batch.inference.runnable import make_runnable
 
         config, checkpoint = self.config, self.checkpoint
         folded = fold(checkpoint.model, config.model.heads, checkpoint.processor)
-        target = make_target(config.model, self.gpu, self.dtype, config.compute.batch_size)
-        return make_runnable(folded, config.model, target)
+        runtime = make_runtime(config.model, self.gpu, self.dtype, config.compute.batch_size)
+        return make_runnable(folded, config.model, runtime)
 
     def forget_model(self) -> None:
         """Free the weights; what else is known of the checkpoint stays."""
@@ -104,10 +104,10 @@ class Prepared:
         """The backend, where its numbers are its own: below float32 each rounds in other places."""
         if self.dtype == "float32":
             return None
-        from levit_batch.inference.backends.choose import choose, make_target
+        from levit_batch.inference.backends.choose import choose, make_runtime
 
         model = self.config.model
-        return choose(model, make_target(model, self.gpu, self.dtype, self.config.compute.batch_size))
+        return choose(model, make_runtime(model, self.gpu, self.dtype, self.config.compute.batch_size))
 
     @property
     def columns(self) -> "pa.Schema":

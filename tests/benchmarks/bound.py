@@ -79,7 +79,7 @@ class Loop:
     def __init__(self, model: ModelConfig):
         import torch
 
-        from levit_batch.inference.backends.choose import make_target
+        from levit_batch.inference.backends.choose import make_runtime
         from levit_batch.inference.fold import fold
         from levit_batch.inference.runnable import make_runnable
         from levit_batch.levit.checkpoint import load_checkpoint
@@ -89,9 +89,9 @@ class Loop:
         keep_memory()
         torch.set_num_threads(1)
         checkpoint = load_checkpoint(model.checkpoint)
-        target = make_target(model, False, "float32" if model.dtype == "auto" else model.dtype, "auto")
+        runtime = make_runtime(model, False, "float32" if model.dtype == "auto" else model.dtype, "auto")
         folded = fold(checkpoint.model, model.heads, checkpoint.processor)
-        self.backend = make_runnable(folded, model, target).load()
+        self.backend = make_runnable(folded, model, runtime).load()
         self.preprocess = Preprocessor(checkpoint.processor)
 
     def label(self, file: str, groups: list[int], to: Path) -> int:

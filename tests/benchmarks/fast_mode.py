@@ -16,14 +16,14 @@ from PIL import Image
 
 from levit_batch import LevitImageProcessor
 from levit_batch.inference.fold import fold
-from levit_batch.levit.config import VARIANTS, LevitConfig
-from levit_batch.levit.preprocessing import default_processor
+from levit_batch.levit.config import VARIANTS
 from levit_batch.pixels.preprocess import Preprocessor
+from levit_batch.pixels.preprocessing import Preprocessing
 from tests.benchmarks.precision import compared, logits_of
 from tests.support.images import encode
 from tests.support.models import photographs, signal_model
 
-PROCESSOR = default_processor(LevitConfig())
+PROCESSOR = Preprocessing.read().to_dict()
 COLUMNS = [
     "model",
     "against exact",

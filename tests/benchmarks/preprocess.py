@@ -22,15 +22,14 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from levit_batch.levit.config import LevitConfig
-from levit_batch.levit.preprocessing import default_processor
 from levit_batch.pixels.isolate import IsolatedPreprocessor
 from levit_batch.pixels.preprocess import Preprocessor
+from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.pixels.resize import resize, resize_pillow, resize_window
 from tests.support.images import encode, photographs
 
 Ways = dict[str, Callable]
-PROCESSOR = default_processor(LevitConfig())
+PROCESSOR = Preprocessing.read().to_dict()
 BICUBIC = Image.Resampling.BICUBIC
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from levit_batch.errors import ConfigError, UserError
 from levit_batch.inference import cache
-from levit_batch.inference.backends.choose import Target, backend_module, choose, make_target
+from levit_batch.inference.backends.choose import Runtime, backend_module, choose, make_runtime
 from levit_batch.inference.check import CheckedBackend, check
 from levit_batch.inference.fold import fold
 from levit_batch.inference.runnable import make_runnable
@@ -23,7 +23,7 @@ from levit_batch.job.config import ModelConfig
 from tests.support.models import TINY, photographs, signal_model
 
 BACKENDS = ("torch", "openvino", "onnxruntime")
-CPU = Target(gpu=False, dtype="float32", batch=4, compile=False)
+CPU = Runtime(gpu=False, dtype="float32", batch=4, compile=False)
 
 
 def model(**values):
@@ -116,12 +116,12 @@ def test_weights_travel_as_buffers_that_processes_can_share(name, folded, images
 
 @pytest.mark.parametrize("name", ("torch", "openvino"))
 def test_bfloat16_is_close_and_checked(name, folded, images, answers, home):
-    target = Target(gpu=False, dtype="bfloat16", batch=4, compile=False)
-    if name == "openvino" and backend_module(name).refuses(target):
+    runtime = Runtime(gpu=False, dtype="bfloat16", batch=4, compile=False)
+    if name == "openvino" and backend_module(name).refuses(runtime):
         with pytest.raises(ConfigError, match="bfloat16 in this processor"):
-            make_runnable(folded, model(backend=name), target)
+            make_runnable(folded, model(backend=name), runtime)
         return
-    run = make_runnable(folded, model(backend=name), target).load()
+    run = make_runnable(folded, model(backend=name), runtime).load()
     error = run(images)[1] - answers[1]
     assert isinstance(run, CheckedBackend) and 1e-4 < np.sqrt((error**2).mean()) / answers[1].std() < 0.2
 
@@ -139,7 +139,7 @@ def checked(run, folded, dtype: str) -> CheckedBackend:
 def broken() -> dict[str, nn.Module]:
     """The folded tiny model, wrong in a different way each."""
     whole = signal_model(TINY)
-    found = {
+    models = {
         "another head": fold(whole, "distill"),
         "normalisation forgotten": fold(whole, processor={"do_normalize": False}),
         "other normalisation": fold(whole, processor={"image_mean": [0.5] * 3, "image_std": [0.5] * 3}),
@@ -148,16 +148,16 @@ def broken() -> dict[str, nn.Module]:
     for i, layer in enumerate(fold(whole).layers):
         if hasattr(layer, "queries"):
             continue  # without it the shapes do not fit
-        found[f"layer {i} left out"] = fold(whole)
-        found[f"layer {i} left out"].layers[i] = nn.Identity()
+        models[f"layer {i} left out"] = fold(whole)
+        models[f"layer {i} left out"].layers[i] = nn.Identity()
     for i in (0, 5, 11):
-        found[f"layer {i} of other weights"] = fold(whole)
-        found[f"layer {i} of other weights"].layers[i] = fold(signal_model(TINY, seed=1)).layers[i]
-    swapped = found["two classes swapped"] = fold(whole)
+        models[f"layer {i} of other weights"] = fold(whole)
+        models[f"layer {i} of other weights"].layers[i] = fold(signal_model(TINY, seed=1)).layers[i]
+    swapped = models["two classes swapped"] = fold(whole)
     swapped.head.weight.data, swapped.head.bias.data = (
         part.roll(1, 0) for part in (swapped.head.weight.data, swapped.head.bias.data)
     )
-    return found
+    return models
 
 
 @pytest.mark.parametrize("dtype", ("float32", "float16", "bfloat16"))
@@ -209,9 +209,9 @@ def test_what_the_check_says(folded, images, answers):
 
 def test_the_fastest_that_keeps_the_dtype(monkeypatch):
     assert choose(model(), CPU) == "openvino"
-    assert choose(model(), make_target(model(compile=True), False, "float32", "auto")) == "torch"
-    assert choose(model(), make_target(model(), True, "float16", "auto")) == "torch"
-    assert choose(model(), make_target(model(), False, "float16", "auto")) == "torch"
+    assert choose(model(), make_runtime(model(compile=True), False, "float32", "auto")) == "torch"
+    assert choose(model(), make_runtime(model(), True, "float16", "auto")) == "torch"
+    assert choose(model(), make_runtime(model(), False, "float16", "auto")) == "torch"
     monkeypatch.setattr(backend_module("openvino"), "PACKAGE", "not_there")
     assert choose(model(), CPU) == "onnxruntime"
     monkeypatch.setattr(backend_module("onnxruntime"), "PACKAGE", "not_there_either")
@@ -220,22 +220,22 @@ def test_the_fastest_that_keeps_the_dtype(monkeypatch):
 
 def test_what_is_asked_for_and_cannot_be(monkeypatch):
     for name in ("openvino", "onnxruntime"):
-        for target, reason in (
-            (make_target(model(), True, "float32", "auto"), "gpus_per_replica=0"),
-            (make_target(model(compile=True), False, "float32", "auto"), "model.compile"),
-            (make_target(model(), False, "float16", "auto"), "float16"),
+        for runtime, reason in (
+            (make_runtime(model(), True, "float32", "auto"), "gpus_per_replica=0"),
+            (make_runtime(model(compile=True), False, "float32", "auto"), "model.compile"),
+            (make_runtime(model(), False, "float16", "auto"), "float16"),
         ):
             with pytest.raises(ConfigError, match=f"model.backend: {name} .*{reason}"):
-                choose(model(backend=name), target)
+                choose(model(backend=name), runtime)
     monkeypatch.setattr(backend_module("onnxruntime"), "PACKAGE", "not_there")
     with pytest.raises(ConfigError, match=r"not installed: pip install 'levit-batch\[onnx\]'"):
         choose(model(backend="onnxruntime"), CPU)
 
 
 def test_targets_for_a_device():
-    assert make_target(model(), False, "float32", "auto") == Target(False, "float32", 8, False)
-    assert make_target(model(), True, "float16", "auto") == Target(True, "float16", 256, True, tune=True)
-    assert make_target(model(compile=False), True, "float16", 32) == Target(True, "float16", 32, False)
+    assert make_runtime(model(), False, "float32", "auto") == Runtime(False, "float32", 8, False)
+    assert make_runtime(model(), True, "float16", "auto") == Runtime(True, "float16", 256, True, tune=True)
+    assert make_runtime(model(compile=False), True, "float16", 32) == Runtime(True, "float16", 32, False)
 
 
 def test_a_graph_is_exported_once(folded, images, answers, tmp_path, monkeypatch):

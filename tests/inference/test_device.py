@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from levit_batch.errors import JobError
-from levit_batch.inference.backends.choose import Target
-from levit_batch.inference.backends.device import BATCHES, DeviceModel, batches, fastest_batch
+from levit_batch.inference.backends import torch_backend
+from levit_batch.inference.backends.batches import batches
+from levit_batch.inference.backends.choose import Runtime
+from levit_batch.inference.backends.torch_backend import BATCHES, DeviceModel, fastest_batch
 from levit_batch.inference.fold import fold
 from tests.support.models import TINY, photographs, signal_model
 
@@ -17,16 +19,16 @@ def folded():
 
 
 def device(folded, **values):
-    return DeviceModel(folded, Target(**{"gpu": False, "dtype": "float32", "batch": 8, "compile": False} | values))
+    return DeviceModel(folded, Runtime(**{"gpu": False, "dtype": "float32", "batch": 8, "compile": False} | values))
 
 
 def test_every_batch_has_one_shape():
     pixels = np.arange(10 * 3, dtype=np.uint8).reshape(10, 1, 1, 3)
     shapes = [tuple(part.shape) for part in batches(pixels, 4)]
     assert shapes == [(4, 1, 1, 3)] * 3
-    whole = torch.cat(list(batches(pixels, 4))).numpy()
+    whole = np.concatenate(list(batches(pixels, 4)))
     assert np.array_equal(whole[:10], pixels) and not whole[10:].any()
-    assert next(batches(pixels, 4)).data_ptr() == pixels.ctypes.data  # not copied
+    assert next(batches(pixels, 4)).ctypes.data == pixels.ctypes.data  # not copied
 
 
 def test_read_only_pixels_are_taken(folded):
@@ -55,18 +57,18 @@ def test_a_batch_that_does_not_fit_is_halved():
     model = device(Small(2), batch=8)
     embedding, logits = model(pixels)
     assert np.allclose(logits, pixels.astype(np.float32).sum((1, 2))) and embedding.shape == (11, 3)
-    assert model.model.seen[:3] == [8, 4, 2] and model.target.batch == 2
+    assert model.model.seen[:3] == [8, 4, 2] and model.runtime.batch == 2
     model.model.seen.clear()
     model(pixels[:2])
     assert model.model.seen == [2]  # it stays so
 
 
 @pytest.mark.parametrize(
-    ("room", "enough", "found"), [(1 << 20, 256, 256), (1 << 20, 1 << 20, 1024), (200, 1 << 20, 128), (8, 8, 64)]
+    ("room", "enough", "best"), [(1 << 20, 256, 256), (1 << 20, 1 << 20, 1024), (200, 1 << 20, 128), (8, 8, 64)]
 )
-def test_the_batch_grows_while_that_gains_and_fits(room, enough, found, monkeypatch):
+def test_the_batch_grows_while_that_gains_and_fits(room, enough, best, monkeypatch):
     clock, seen = [0.0], []
-    monkeypatch.setattr("levit_batch.inference.backends.device.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("levit_batch.inference.backends.torch_backend.time.perf_counter", lambda: clock[0])
 
     def run(pixels, batch):
         seen.append(pixels.shape)
@@ -74,12 +76,12 @@ def test_the_batch_grows_while_that_gains_and_fits(room, enough, found, monkeypa
             raise torch.OutOfMemoryError("no room")
         clock[0] += 1.0 + max(0, batch / enough - 1)  # a batch costs the same until the device is full
 
-    assert fastest_batch(run, (8, 8, 3)) == found
+    assert fastest_batch(run, (8, 8, 3)) == best
     assert {shape[1:] for shape in seen} == {(8, 8, 3)} and {shape[0] for shape in seen} <= set(BATCHES)
 
 
 def test_a_tuned_model_runs_at_the_batch_found(folded, monkeypatch):
-    monkeypatch.setattr("levit_batch.inference.backends.device.BATCHES", (2, 4))
+    monkeypatch.setattr("levit_batch.inference.backends.torch_backend.BATCHES", (2, 4))
     pixels = photographs(5, TINY.image_size)
     tuned = device(folded, tune=True)
     assert tuned.batch in (2, 4)
@@ -92,10 +94,8 @@ def test_one_image_that_does_not_fit_is_an_error():
 
 
 def test_the_reference_is_left_alone(folded):
-    from levit_batch.inference.backends import torch_backend
-
     before = {name: tensor.clone() for name, tensor in folded.state_dict().items()}
-    target = Target(gpu=False, dtype="bfloat16", batch=8, compile=False)
-    embedding, _ = torch_backend.load(None, folded, target)(photographs(2, TINY.image_size))
+    runtime = Runtime(gpu=False, dtype="bfloat16", batch=8, compile=False)
+    embedding, _ = torch_backend.load(None, folded, runtime)(photographs(2, TINY.image_size))
     assert embedding.dtype == np.float32
     assert all(torch.equal(before[name], tensor) for name, tensor in folded.state_dict().items())

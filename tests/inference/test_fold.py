@@ -10,7 +10,7 @@ from levit_batch.inference import fast_linear
 from levit_batch.inference.fast_linear import FastLinear
 from levit_batch.inference.fold import FoldedLevit, fold
 from levit_batch.levit.config import VARIANTS
-from levit_batch.levit.preprocessing import default_processor
+from levit_batch.pixels.preprocessing import Preprocessing
 from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
 
 
@@ -40,7 +40,8 @@ def test_equal_to_the_unfolded_model(variant):
 def test_folding_is_exact_but_for_rounding():
     model = copy.deepcopy(shared_model())
     pixels = pixels_for(model)
-    mean, std = (torch.tensor(default_processor(TINY)[n], dtype=torch.float64) for n in ("image_mean", "image_std"))
+    processor = Preprocessing.read().to_dict()
+    mean, std = (torch.tensor(processor[n], dtype=torch.float64) for n in ("image_mean", "image_std"))
     expected = model.double()(((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2)).logits
     got = fold(model.float()).double()(pixels)[1]  # float32 weights, float64 arithmetic
     assert 0 < (got - expected).abs().max() < 1e-5
@@ -108,7 +109,7 @@ def test_a_batch_of_one_equals_a_batch_of_many(variant):
 )
 @torch.no_grad()
 def test_the_processors_values_are_inside(change):
-    model, processor = shared_model(), default_processor(TINY) | change
+    model, processor = shared_model(), Preprocessing.read(side=TINY.image_size).to_dict() | change
     pixels = pixels_for(model)
     values = pixels.permute(0, 3, 1, 2).double()
     if processor["do_rescale"]:

@@ -9,8 +9,9 @@ import transformers
 from PIL import Image
 
 from levit_batch.inference.fold import fold
-from levit_batch.levit.checkpoint import imagenet_names, load_checkpoint
+from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.levit.processor import LevitImageProcessor
+from levit_batch.levit.weights import imagenet_names
 from levit_batch.pixels.preprocess import Preprocessor
 from tests.support.models import photographs, shared_model
 

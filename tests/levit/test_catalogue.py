@@ -35,6 +35,13 @@ def test_flops_are_the_papers():
     assert round(cost(VARIANTS["256"]).macs / 1e6) == 1128
 
 
+def test_the_table_says_what_is_counted():
+    for one in models.PUBLISHED:
+        counted = cost(VARIANTS[one.name])
+        assert (one.parameters, one.macs) == (counted.parameters, counted.macs)
+        assert one.embedding == VARIANTS[one.name].embedding_size
+
+
 def test_the_list(capsys):
     assert main(["models"]) == 0
     text = capsys.readouterr().out
@@ -55,12 +62,12 @@ def test_the_list(capsys):
 def test_one_checkpoint(capsys, tmp_path):
     shared_model(heads=1).save_pretrained(tmp_path)
     assert main(["models", str(tmp_path), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["heads"], said["classes"], said["class"]) == (1, 7, "LevitForImageClassification")
-    assert said["variant"].startswith("custom") and said["preprocessing"]["crop_size"] == {"height": 64, "width": 64}
+    described = json.loads(capsys.readouterr().out)
+    assert (described["heads"], described["classes"], described["class"]) == (1, 7, "LevitForImageClassification")
+    assert described["variant"].startswith("custom") and described["preprocessing"]["crop_size"] == {"height": 64, "width": 64}
     assert main(["models", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert said["digest"] in text and "LABEL_0, LABEL_1" in text and "shortest_edge" in text
+    assert described["digest"] in text and "LABEL_0, LABEL_1" in text and "shortest_edge" in text
 
 
 def test_a_published_size_is_recognised_with_other_classes():

@@ -10,9 +10,10 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from levit_batch.errors import CheckpointError
-from levit_batch.levit.checkpoint import imagenet_names, load_checkpoint
+from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher, LevitModel
-from levit_batch.levit.preprocessing import default_processor
+from levit_batch.levit.weights import imagenet_names
+from levit_batch.pixels.preprocessing import Preprocessing
 from tests.support.hub_server import HubServer
 from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
 
@@ -204,14 +205,14 @@ def test_preprocessing_values(folder):
     path.write_text(json.dumps({"size": 70, "crop_size": 64, "image_mean": [0.5, 0.5, 0.5], "unknown": 1}))
     got = load_checkpoint(str(folder)).processor
     own = {"size": {"shortest_edge": 70}, "crop_size": {"height": 64, "width": 64}, "image_mean": [0.5] * 3}
-    assert got == default_processor(TINY) | own
+    assert got == Preprocessing.read(side=TINY.image_size).to_dict() | own
     path.unlink()
-    assert load_checkpoint(str(folder)).processor == default_processor(TINY)
+    assert load_checkpoint(str(folder)).processor == Preprocessing.read(side=TINY.image_size).to_dict()
     for values, message in [
         ({"crop_size": 80}, "64 x 64"),
         ({"size": {"longest_edge": 3}}, "shortest_edge"),
         ({"image_std": [1, 1]}, "3 values"),
-        ({"resample": 9}, "resample 9"),
+        ({"resample": 9}, "resample is 9"),
         ([1], "JSON object"),
     ]:
         path.write_text(json.dumps(values))

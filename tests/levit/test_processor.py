@@ -194,7 +194,7 @@ def test_timm_says_its_preprocessing_in_config_json(tmp_path):
     timm = {"architecture": "levit_128s", "pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 0.9}}
     (tmp_path / "config.json").write_text(json.dumps(timm))
     processor = LevitImageProcessor.from_pretrained(str(tmp_path))
-    assert processor.geometry.resized(500, 400) == (310, 248)
+    assert processor.preprocessing.resized(500, 400) == (310, 248)
 
 
 def test_unknown_fields_are_refused():

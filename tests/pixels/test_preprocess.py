@@ -38,13 +38,6 @@ def test_a_bad_image_costs_only_its_own_row(preprocess):
     assert np.array_equal(pixels[0], pixels[5])
 
 
-def test_out_is_written_in_place_and_leftovers_do_not_show(preprocess):
-    out = np.full((4, 224, 224, 3), 7, np.uint8)
-    pixels, _ = preprocess([encode(CHINA), None], out=out)
-    assert pixels.base is out and len(pixels) == 2
-    assert not out[1].any() and (out[2:] == 7).all()
-
-
 @pytest.mark.parametrize("fields", [{}, {"resample": 2}, {"size": 100, "crop_size": 90}, {"size": 30, "crop_size": 33}])
 def test_pixels_are_those_of_the_image_processor(fields):
     """And so, by test_processor.py, those of transformers."""
@@ -117,8 +110,3 @@ def test_fast_is_close_to_exact_and_equal_where_it_gains_nothing():
         assert 0 < np.abs(exact - fast).mean() < 1
     exact, fast = (Preprocessor(LEVIT, mode)([encode(CHINA)])[0] for mode in ("exact", "fast"))
     assert np.array_equal(exact, fast)
-
-
-def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="quick"):
-        Preprocessor(LEVIT, mode="quick")

@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from levit_batch.errors import ConfigError
 from levit_batch.job.load import validate
-from levit_batch.pixels.geometry import Geometry
+from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.pixels.resize import resize
 from levit_batch.training.augment import augment, random_box
 from levit_batch.training.config import AugmentConfig, FinetuneConfig
 
-WHOLE = Geometry(None, (24, 24), None, Image.Resampling.BICUBIC)
+WHOLE = Preprocessing.read({"size": (24, 24), "do_center_crop": False})
 
 
 def ramp(height: int, width: int) -> np.ndarray:
@@ -57,7 +56,7 @@ def test_crop_is_resized_to_what_the_model_takes():
 
 
 def test_without_crop_an_image_is_fitted_as_in_labelling():
-    geometry = Geometry(32, None, (24, 24), Image.Resampling.BICUBIC)
+    geometry = Preprocessing.read({"size": 28, "crop_size": 24})  # the shorter edge becomes 32
     got = augment(ramp(64, 64), AugmentConfig(crop_scale=None, flip=0), geometry, np.random.default_rng(0))
     np.testing.assert_array_equal(got, resize(ramp(64, 64), (32, 32), geometry.resample)[4:28, 4:28])
 

@@ -1,6 +1,6 @@
 """Any number of images through a graph of one fixed batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,15 @@ class FixedBatch:
     batch: int
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts = range(0, len(pixels), self.batch)
-        parts = [self.infer(padded(pixels[i : i + self.batch], self.batch)) for i in starts]
+        parts = [self.infer(part) for part in batches(pixels, self.batch)]
         embedding, logits = (np.concatenate(arrays)[: len(pixels)] for arrays in zip(*parts, strict=True))
         return embedding, logits
 
 
-def padded(pixels: np.ndarray, batch: int) -> np.ndarray:
-    if len(pixels) == batch:
-        return np.ascontiguousarray(pixels)
-    whole = np.zeros((batch, *pixels.shape[1:]), pixels.dtype)
-    whole[: len(pixels)] = pixels
-    return whole
+def batches(pixels: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Arrays [batch,H,W,3] over the images in order, without a copy; the last is filled up with zeros."""
+    for start in range(0, len(pixels), batch):
+        part = pixels[start : start + batch]
+        if len(part) < batch:
+            part = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
+        yield np.ascontiguousarray(part)

@@ -1,8 +1,8 @@
 """What runs the model: one module for each `model.backend`, chosen here.
 
-Each module has `PACKAGE` and `EXTRA` (what to install), `refuses(target)` (why it cannot, or None),
-`export(folded, target)` on the driver (named bytes, or None when the folded model itself is what runs) and
-`load(exported, folded, target)` in the replica, which gives a `Backend`.
+Each module has `PACKAGE` and `EXTRA` (what to install), `refuses(runtime)` (why it cannot, or None),
+`export(folded, runtime)` on the driver (named bytes, or None when the folded model itself is what runs) and
+`load(exported, folded, runtime)` in the replica, which gives a `Backend`.
 """
 
 import importlib
@@ -34,7 +34,7 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class Runtime:
     """What a backend is to run on, and how. batch: images in one forward pass; compile: torch.compile; tune: the device may
     find a better batch."""
 
@@ -45,42 +45,42 @@ class Target:
     tune: bool = False
 
 
-def make_target(model: ModelConfig, gpu: bool, dtype: str, batch: int | str) -> Target:
+def make_runtime(model: ModelConfig, gpu: bool, dtype: str, batch: int | str) -> Runtime:
     """`compute.batch_size` and `model.compile` with `auto` resolved for the device."""
     size = batch if batch != "auto" else GPU_BATCH if gpu else CPU_BATCH
-    return Target(
+    return Runtime(
         gpu, dtype, int(size), gpu if model.compile == "auto" else bool(model.compile), tune=gpu and batch == "auto"
     )
 
 
-def choose(model: ModelConfig, target: Target) -> str:
+def choose(model: ModelConfig, runtime: Runtime) -> str:
     """The name of the backend that `model.backend` asks for. Raises ConfigError for one that cannot run.
 
-    `auto` is the fastest that is installed and computes in `target.dtype` on the device: it never trades accuracy.
+    `auto` is the fastest that is installed and computes in `runtime.dtype` on the device: it never trades accuracy.
     """
     if model.backend != "auto":
-        reason = why_not(model.backend, target)
+        reason = why_not(model.backend, runtime)
         if reason:
             raise ConfigError(f"model.backend: {model.backend} {reason}")
         return model.backend
-    return next(name for name in FASTEST_FIRST if why_not(name, target) is None)
+    return next(name for name in FASTEST_FIRST if why_not(name, runtime) is None)
 
 
-def why_not(name: str, target: Target) -> str | None:
+def why_not(name: str, runtime: Runtime) -> str | None:
     module = backend_module(name)
     if importlib.util.find_spec(module.PACKAGE) is None:
         return f"is not installed: pip install 'levit-batch[{module.EXTRA}]'"
-    return module.refuses(target)
+    return module.refuses(runtime)
 
 
 def backend_module(name: str) -> ModuleType:
     return importlib.import_module(f"levit_batch.inference.backends.{name}_backend")
 
 
-def only_torch(target: Target) -> str | None:
-    """Why a backend that runs graphs on CPUs cannot do what `target` wants."""
-    if target.gpu:
+def only_torch(runtime: Runtime) -> str | None:
+    """Why a backend that runs graphs on CPUs cannot do what `runtime` wants."""
+    if runtime.gpu:
         return "runs on CPUs here: set compute.gpus_per_replica=0, or model.backend=torch"
-    if target.compile:
+    if runtime.compile:
         return "does not take model.compile=true, which is torch's: set model.backend=torch"
     return None

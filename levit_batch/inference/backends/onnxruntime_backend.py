@@ -8,23 +8,23 @@ import torch
 from torch import nn
 
 from levit_batch.inference.backends.batches import FixedBatch
-from levit_batch.inference.backends.choose import Backend, Exported, Target, only_torch
+from levit_batch.inference.backends.choose import Backend, Exported, Runtime, only_torch
 
 PACKAGE, EXTRA = "onnxruntime", "onnx"
 
 
-def refuses(target: Target) -> str | None:
-    if reason := only_torch(target):
+def refuses(runtime: Runtime) -> str | None:
+    if reason := only_torch(runtime):
         return reason
-    if target.dtype != "float32":
-        return f"computes in float32 on a CPU, not {target.dtype}: use model.dtype=float32 or another backend"
+    if runtime.dtype != "float32":
+        return f"computes in float32 on a CPU, not {runtime.dtype}: use model.dtype=float32 or another backend"
     return None
 
 
-def export(folded: nn.Module, target: Target) -> Exported:
+def export(folded: nn.Module, runtime: Runtime) -> Exported:
     """The graph with a fixed batch, as one ONNX file. Needs onnxscript, which the extra installs."""
     side = folded.config.image_size
-    pixels = torch.zeros(target.batch, side, side, folded.config.num_channels, dtype=torch.uint8)
+    pixels = torch.zeros(runtime.batch, side, side, folded.config.num_channels, dtype=torch.uint8)
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)  # it misses torchvision, we do not
     names = {"input_names": ["pixels"], "output_names": ["embedding", "logits"]}
     program = torch.onnx.export(folded, (pixels,), dynamo=True, verbose=False, **names)
@@ -32,7 +32,7 @@ def export(folded: nn.Module, target: Target) -> Exported:
     return {"model.onnx": np.frombuffer(file.getbuffer(), np.uint8)}
 
 
-def load(exported: Exported, folded: nn.Module, target: Target) -> Backend:
+def load(exported: Exported, folded: nn.Module, runtime: Runtime) -> Backend:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -41,4 +41,4 @@ def load(exported: Exported, folded: nn.Module, target: Target) -> Backend:
     session = onnxruntime.InferenceSession(
         exported["model.onnx"].tobytes(), options, providers=["CPUExecutionProvider"]
     )
-    return FixedBatch(lambda pixels: session.run(["embedding", "logits"], {"pixels": pixels}), target.batch)
+    return FixedBatch(lambda pixels: session.run(["embedding", "logits"], {"pixels": pixels}), runtime.batch)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from levit_batch.pixels.fit import centre_crop
-from levit_batch.pixels.geometry import Geometry
+from levit_batch.pixels.preprocessing import Preprocessing
 
 LEVIT = {"do_resize": True, "size": 224, "resample": 3, "do_center_crop": True, "crop_size": 224}
 
@@ -20,12 +20,12 @@ LEVIT = {"do_resize": True, "size": 224, "resample": 3, "do_center_crop": True, 
     ],
 )
 def test_the_shorter_edge_becomes_256_and_the_longer_is_rounded_down(height, width, resized):
-    assert Geometry.from_processor(LEVIT).resized(height, width) == resized
+    assert Preprocessing.read(LEVIT).resized(height, width) == resized
 
 
 def test_a_fractional_edge_is_allowed():
     """Every eighth edge cannot be written as int(256/224 * whole number)."""
-    assert Geometry.from_processor(LEVIT | {"size": {"shortest_edge": 217.4375}}).resized(300, 300) == (248, 248)
+    assert Preprocessing.read(LEVIT | {"size": {"shortest_edge": 217.4375}}).resized(300, 300) == (248, 248)
 
 
 def test_a_smaller_image_is_centred_on_black():

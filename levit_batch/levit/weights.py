@@ -1,0 +1,145 @@
+"""The weights and descriptions of any published form, and a model strictly filled with them.
+
+Nothing is filled in: a tensor that is unknown, missing or of the wrong shape is an error, never a random number.
+"""
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from levit_batch.errors import CheckpointError
+from levit_batch.levit.blocks import bias_index
+from levit_batch.levit.checkpoint_files import CheckpointFiles, find_files, read_tensors
+from levit_batch.levit.checkpoint_forms import Weights, infer_config, to_huggingface
+from levit_batch.levit.config import LevitConfig
+from levit_batch.pixels.preprocessing import Preprocessing
+
+BOOKKEEPING = ".num_batches_tracked"  # batch norm's step count: no effect on any prediction
+BIAS_INDEX = ".attention_bias_idxs"  # a constant that some files repeat
+TIMM_NAMES = {f"levit_{conv}{size}" for conv in ("", "conv_") for size in ("128s", "128", "192", "256", "384")}
+HEADS = ("classifier", "classifier_distill")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint as it was published, in Hugging Face's names."""
+
+    name: str  # as it was asked for
+    revision: str | None  # the hub commit it resolved to
+    form: str  # "huggingface", "timm" or "authors"
+    weights: Weights
+    config: LevitConfig
+    processor: dict[str, Any]  # every preprocessor_config.json value in force
+
+    def fill(self, model_class: type) -> Any:
+        """A model of this class, whose `heads` and whose place for the backbone (`prefix`) say which weights it takes.
+
+        Eval mode, float32. Strict, but that the batch norms' step counts may be absent. Raises CheckpointError.
+        """
+        model = model_class(self.config)
+        unused = tuple(f"{head}." for head in HEADS if head not in model_class.heads)
+        weights = {
+            name.removeprefix(model_class.prefix): tensor
+            for name, tensor in self.weights.items()
+            if not name.startswith(unused)
+        }
+        _check_fit(model, weights, self.name)
+        model.load_state_dict(weights, strict=False)
+        model.processor = self.processor
+        return model.float().eval()
+
+
+def read_published(checkpoint: str, revision: str | None = None) -> Published:
+    """A hub id, folder or file in any published form. Raises CheckpointError naming what is wrong."""
+    files = find_files(checkpoint, revision)
+    weights, form = to_huggingface(read_tensors(files.weights))
+    _refuse_other_timm(files.config)
+    config = _config(files.config, weights)
+    if not config.has_own_class_names and config.num_labels == 1000:
+        config = config.with_labels(imagenet_names())
+    weights = _without_constants(weights, config, files)
+    return Published(checkpoint, files.revision, form, weights, config, _processor(files, config))
+
+
+def _config(values: dict[str, Any] | None, weights: Weights) -> LevitConfig:
+    """The file's own configuration, else what its tensors imply, with timm's class names where it has them."""
+    if values is None:
+        return infer_config(weights)
+    if "architecture" in values:
+        return _with_timm_names(infer_config(weights), values)
+    if not {"id2label", "label2id", "num_labels"} & values.keys() and "classifier.linear.bias" in weights:
+        values = values | {"num_labels": len(weights["classifier.linear.bias"])}
+    return LevitConfig.from_dict(values)
+
+
+def _with_timm_names(config: LevitConfig, values: dict[str, Any]) -> LevitConfig:
+    values = (values.get("pretrained_cfg") or {}) | values
+    names, descriptions = values.get("label_names"), values.get("label_descriptions") or {}
+    if not names:
+        return config
+    if len(names) != config.num_labels:
+        raise CheckpointError(f"timm's config.json names {len(names)} classes, the head has {config.num_labels}")
+    return config.with_labels([descriptions.get(name, name) for name in names])
+
+
+def _refuse_other_timm(values: dict[str, Any] | None) -> None:
+    name = (values or {}).get("architecture")
+    if name is not None and name not in TIMM_NAMES:
+        raise CheckpointError(
+            f"timm's {name} is not one of the published LeViT sizes (other activations or stem): {sorted(TIMM_NAMES)}"
+        )
+
+
+def _without_constants(weights: Weights, config: LevitConfig, files: CheckpointFiles) -> Weights:
+    """Drop the offset tables that some files repeat, after making sure that they say what the model does."""
+    kept = {name: tensor for name, tensor in weights.items() if not name.endswith(BIAS_INDEX)}
+    for name in weights.keys() - kept.keys():
+        biases = kept.get(name.replace(BIAS_INDEX, ".attention_biases"))
+        side = 0 if biases is None else int(biases.shape[1] ** 0.5)
+        known = [bias_index(side, stride) for stride in (1, *(down.stride for down in config.downs()))]
+        if not any(torch.equal(weights[name], table) for table in known):
+            raise CheckpointError(f"{files.weights}: {name} is not the table of a LeViT's square grid")
+    return kept
+
+
+def _check_fit(model: nn.Module, weights: Weights, checkpoint: str) -> None:
+    expected = model.state_dict()
+    both = [name for name in expected if name in weights]
+    misshapen = [name for name in both if weights[name].shape != expected[name].shape]
+    problems = {
+        "missing": [name for name in expected if name not in weights and not name.endswith(BOOKKEEPING)],
+        "unknown": [name for name in weights if name not in expected],
+        "misshapen": [f"{n} {tuple(weights[n].shape)} instead of {tuple(expected[n].shape)}" for n in misshapen],
+        "not finite numbers": [name for name in both if not misshapen and not _usable(weights[name])],
+    }
+    if any(problems.values()):
+        raise CheckpointError(f"checkpoint {checkpoint} does not fit its LeViT: " + _listed(problems))
+
+
+def _usable(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.int64 or (tensor.is_floating_point() and bool(tensor.isfinite().all()))
+
+
+def _listed(problems: dict[str, list[str]], at_most: int = 8) -> str:
+    texts = []
+    for kind, names in problems.items():
+        more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+        if names:
+            texts.append(f"{kind}: {', '.join(names[:at_most])}{more}")
+    return "; ".join(texts)
+
+
+def _processor(files: CheckpointFiles, config: LevitConfig) -> dict[str, Any]:
+    shape = config.image_size, config.num_channels
+    if files.preprocessor is None and "architecture" in (files.config or {}):
+        return Preprocessing.read_timm(files.config, *shape).fitting(*shape).to_dict()
+    return Preprocessing.read(files.preprocessor, *shape).fitting(*shape).to_dict()
+
+
+def imagenet_names() -> list[str]:
+    """The 1,000 class names of ImageNet-1k in index order, as the published configurations have them."""
+    text = resources.files("levit_batch.levit").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
+    return text.splitlines()
