@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -11,8 +10,8 @@ from levit_batch.errors import ROW_ERROR_KINDS
 from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RESERVED
 from pipelines import cli
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 

@@ -15,7 +15,6 @@ from levit_batch.errors import SourceError
 from levit_batch.job.chunks import plan_chunks
 from levit_batch.job.row import IMAGE_BYTES, TARGET
 from levit_batch.storage import place as storage
-from tests.support.hub_server import HubServer
 from tests.support.shards import (
     CLASSES,
     expected,
@@ -33,14 +32,6 @@ from tests.support.shards import (
 
 KEEP = {"type": "huggingface", "target_column": "label", "keep_columns": ["caption"]}
 TOKEN = "hf_goodgoodgoodgood"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    monkeypatch.setattr(levit_batch.storage.retry, "FIRST_WAIT", 0.01)
-    with HubServer(tmp_path / "hub") as server:
-        server.use(monkeypatch, tmp_path / "cache")
-        yield server
 
 
 def repo(hub, name):

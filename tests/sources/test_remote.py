@@ -15,7 +15,6 @@ from levit_batch.errors import SourceError
 from levit_batch.job.chunks import plan_chunks
 from levit_batch.job.row import READ_ERROR, TARGET
 from levit_batch.storage.place import shown
-from tests.support.s3_server import S3Server
 from tests.support.shards import (
     CLASSES,
     FEATURES,
@@ -32,18 +31,6 @@ from tests.support.shards import (
 )
 
 KEEP = {"target_column": "label", "keep_columns": ["caption"]}
-
-
-@pytest.fixture(scope="module")
-def server():
-    with S3Server() as s3:
-        yield s3
-
-
-@pytest.fixture
-def s3(server, monkeypatch):
-    server.use(monkeypatch)
-    return server
 
 
 class Ranges(SimpleHTTPRequestHandler):
