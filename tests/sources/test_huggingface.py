@@ -283,22 +283,6 @@ def test_a_local_folder_is_accepted_as_load_dataset_does(tmp_path):
     assert good(read_all(open_at(tmp_path, **KEEP))) == expected(pictures())
 
 
-def test_other_sources_take_addresses_on_the_hub(hub):
-    write_parquet(repo(hub, "pics") / "data", pictures())
-    write_tars(repo(hub, "tars") / "t", pictures())
-    write_metadata_folder(repo(hub, "folder") / "a", pictures())
-    hub.fail_every(5)
-    sources = [
-        open_at("hf://datasets/org/pics/data/*.parquet", **KEEP | {"type": "parquet"}),
-        open_at("hf://datasets/org/pics", **KEEP | {"type": "parquet"}),
-        open_at("hf://datasets/org/folder", **KEEP | {"type": "imagefolder"}),
-    ]
-    for source in sources:
-        assert good(read_all(sent(source))) == expected(pictures())
-    tars = open_at("hf://datasets/org/tars", type="webdataset", target_column="cls")
-    assert good(read_all(sent(tars))) == expected(pictures(), caption=False)
-
-
 def test_a_branch_that_moves_between_plan_and_read_is_noticed(hub):
     folder = write_parquet(repo(hub, "pics") / "data", pictures())
     source = open_at("hf://datasets/org/pics/data", **KEEP | {"type": "parquet"})
