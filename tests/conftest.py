@@ -1,4 +1,4 @@
-"""What several tests share: a checkpoint that tells digits apart, made once a session."""
+"""What several tests share: a checkpoint that tells digits apart, made once a session; a Hub and an object store on loopback."""
 
 import os
 import signal
@@ -18,3 +18,30 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     signal_model(TINY.with_labels([f"LABEL_{i}" for i in range(10)])).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub that this process talks to and whose failures it does not wait for long; its repositories are in tmp_path/hub."""
+    from tests.support.hub_server import HubServer
+
+    (tmp_path / "hub").mkdir()
+    monkeypatch.setattr("levit_batch.storage.retry.FIRST_WAIT", 0.01)
+    with HubServer(tmp_path / "hub") as server:
+        server.use(monkeypatch, tmp_path / "cache")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    from tests.support.s3_server import S3Server
+
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """An object store, shared by a module's tests, that this process and those it starts talk to."""
+    s3_server.use(monkeypatch)
+    return s3_server

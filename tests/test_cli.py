@@ -14,8 +14,8 @@ from pipelines import cli
 from pipelines.cluster import session as cluster
 from pipelines.label.prepare import prepare
 from pipelines.label.run import write_job
-from tests.support.hub_server import HubServer
-from tests.support.jobs import DIGITS, ROOT, Job
+from tests.support import DIGITS, ROOT
+from tests.support.jobs import Job
 
 
 def run(capsys, *arguments):
@@ -130,14 +130,12 @@ def test_a_target_that_is_no_class(capsys, job, tmp_path):
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    data = tmp_path / "hub/datasets/org/digits/data"
+def hub(hub):
+    data = hub.folder / "datasets/org/digits/data"
     data.mkdir(parents=True)
     for path in DIGITS.glob("*.parquet"):
         shutil.copy(path, data / path.name.replace("digits", "train"))
-    with HubServer(tmp_path / "hub") as server:
-        server.use(monkeypatch, tmp_path / "cache")
-        yield server
+    return hub
 
 
 ON_THE_HUB = ("--set", "source.type=huggingface", "--set", "source.path=org/digits", "--set", "source.split=train")

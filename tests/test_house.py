@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import levit_batch
-from tests.support.jobs import ROOT
+from tests.support import ROOT
 
 FILES = sorted([*(ROOT / "levit_batch").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
 

@@ -8,7 +8,6 @@ import json
 import pkgutil
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -19,8 +18,8 @@ from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RESERVED
 from levit_batch.training.config import FinetuneConfig
 from pipelines import cli
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent
 FOLDERS = (".", "configs", "levit_batch", "levit_batch/sources", "levit_batch/levit", "pipelines", "tests/benchmarks")
 READMES = {folder: (ROOT / folder / "README.md").read_text() for folder in FOLDERS}
 README, ALL = READMES["."], "\n".join(READMES.values())

@@ -1,18 +1,13 @@
 """Daft: read_parquet, a class UDF with transformers' processor and model in two processes of one thread, write_parquet."""
 
-import argparse
-import io
-import json
 import time
-from pathlib import Path
 
 import daft
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 from daft import DataType, Series, col
-from PIL import Image
-from transformers import LevitForImageClassificationWithTeacher, LevitImageProcessor
+
+from tests.benchmarks.peer import Model, arguments, picture, processor_of, tell_afterwards
 
 ANSWER = DataType.struct(
     {
@@ -28,35 +23,24 @@ ANSWER = DataType.struct(
 class Label:
     def __init__(self, checkpoint: str):
         torch.set_num_threads(1)
-        self.processor = LevitImageProcessor.from_pretrained(checkpoint)
-        self.model = LevitForImageClassificationWithTeacher.from_pretrained(checkpoint).eval()
+        self.processor, self.model = processor_of(checkpoint), Model(checkpoint)
 
-    @torch.inference_mode()
     def __call__(self, cells: Series) -> list[dict]:
-        images = [Image.open(io.BytesIO(data)).convert("RGB") for data in cells.to_pylist()]
-        embedding = self.model.levit(self.processor(images, return_tensors="pt")["pixel_values"]).pooler_output
-        logits = (self.model.classifier(embedding) + self.model.classifier_distill(embedding)) / 2
-        scores, labels = logits.softmax(-1).topk(5)
+        images = [picture(data) for data in cells.to_pylist()]
+        answers = self.model.top(self.processor(images, return_tensors="pt")["pixel_values"])
         now = time.time()
-        parts = zip(labels.tolist(), scores.tolist(), embedding.tolist(), strict=True)
-        return [{"labels": label, "scores": score, "embedding": row, "at": now} for label, score, row in parts]
+        parts = zip(*(part.tolist() for part in answers), strict=True)
+        return [{"labels": label, "scores": score, "embedding": row, "at": now} for score, label, row in parts]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("images", type=Path)
-    parser.add_argument("checkpoint")
-    parser.add_argument("output", type=Path)
-    args = parser.parse_args()
+    args = arguments()
     daft.set_runner_native()
     label = Label.with_init_args(args.checkpoint)
     data = daft.read_parquet(f"{args.images}/*.parquet").select(label(col("image")["bytes"]).alias("answer"))
     data.write_parquet(str(args.output / "answers"))
     answers = pq.read_table(args.output / "answers")["answer"].combine_chunks()
-    times, rows = np.unique(answers.field("at").to_numpy(), return_counts=True)
-    for at, count in zip(times, rows, strict=True):
-        print(json.dumps({"rows": int(count), "time": float(at)}), flush=True)
-    print(json.dumps({"rows": 0, "time": time.time()}), flush=True)
+    tell_afterwards(answers.field("at").to_numpy())
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 import contextlib
 import io
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
 from rich.console import Console
@@ -20,6 +18,7 @@ from pipelines.cluster.session import gpu_here
 from pipelines.label.run import run_job
 from pipelines.screen.progress import Display
 from tests.support.clusters import STORE, running
+from tests.support.jobs import chunk_files, output_rows, wait_for
 
 ROWS = 899
 
@@ -43,26 +42,14 @@ def job(cluster: Cluster, output: Path, *overrides: str):
     return load_config("configs/demo.yaml", [*base, *overrides])
 
 
-def chunk_files(output: Path) -> list[Path]:
-    return sorted(path for path in output.glob("data/*/*.parquet") if path.is_file())
-
-
-def table(output: Path) -> pa.Table:
-    """Every row that the job wrote, in order; a row that is there twice is there twice."""
-    parts = [pq.read_table(file, partitioning=None) for file in chunk_files(output)]
-    return pa.concat_tables(part.replace_schema_metadata(None) for part in parts).sort_by(
-        [("shard", "ascending"), ("row", "ascending")]
-    )
-
-
 @pytest.fixture(scope="module")
 def expected(three_nodes, tmp_path_factory) -> pa.Table:
     """The table of a run that nothing disturbed."""
     output = tmp_path_factory.mktemp("expected")
     result = run_job(job(three_nodes, output))
     assert result.exit_code == 0 and result.record["pool"]["replicas"] == [3, 3, 3]
-    assert table(output).num_rows == ROWS
-    return table(output)
+    assert output_rows(output).num_rows == ROWS
+    return output_rows(output)
 
 
 @contextlib.contextmanager
@@ -70,11 +57,6 @@ def started(config, said: io.StringIO | None = None):
     """The job under way in a thread (nodes can only be added from the main one); a future of its result."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(run_job, config, display=Display(Console(file=said or io.StringIO(), width=400)))
-
-
-def wait_for(condition) -> None:
-    while not condition():
-        time.sleep(0.05)
 
 
 def test_node_that_is_killed_mid_run_costs_no_row(three_nodes, expected, tmp_path):
@@ -86,7 +68,7 @@ def test_node_that_is_killed_mid_run_costs_no_row(three_nodes, expected, tmp_pat
         three_nodes.add_node(num_cpus=1, object_store_memory=STORE)
         result = future.result()
     assert (result.exit_code, result.record["state"], result.record["rows"]) == (0, "done with errors", ROWS)
-    assert table(tmp_path).equals(expected)
+    assert output_rows(tmp_path).equals(expected)
 
 
 def test_all_replicas_lost_goes_on_where_there_is_room(expected, tmp_path, monkeypatch):
@@ -103,7 +85,7 @@ def test_all_replicas_lost_goes_on_where_there_is_room(expected, tmp_path, monke
             result = future.result()
     assert "all replicas were lost" in said.getvalue()
     assert result.record["pool"]["decoders"] == [1, 1, 1]  # of the first try; in the second one CPU did everything
-    assert table(tmp_path).equals(expected)
+    assert output_rows(tmp_path).equals(expected)
 
 
 def test_replicas_of_an_accelerator_type_run_where_it_is(expected, tmp_path, monkeypatch):
@@ -117,7 +99,7 @@ def test_replicas_of_an_accelerator_type_run_where_it_is(expected, tmp_path, mon
         result = run_job(job(cluster, tmp_path, *asked))
     assert result.record["pool"]["replicas"] == [2, 2, 2]
     assert result.record["pool"]["decoders"] == [2, 2, 2]  # on three CPUs in all
-    assert table(tmp_path).equals(expected)
+    assert output_rows(tmp_path).equals(expected)
 
 
 def test_request_that_no_node_can_meet_is_one_line(three_nodes, tmp_path, monkeypatch):
@@ -136,7 +118,7 @@ def test_waits_for_a_node_that_is_about_to_join(expected, tmp_path):
         wait_for(lambda: "waiting for nodes" in said.getvalue() or future.done())
         cluster.add_node(num_cpus=1, object_store_memory=STORE)
         future.result()
-    assert table(tmp_path).equals(expected)
+    assert output_rows(tmp_path).equals(expected)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from levit_batch.job.row import IMAGE_BYTES, READ_ERROR, TARGET
 from levit_batch.pixels.decode import decode
 from levit_batch.sources.source import open_source
 from tests.golden.make_demo import BROKEN, NAMES, digits, write_demo
+from tests.support import CONFIGS
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo"
+DEMO = CONFIGS / "demo"
 KINDS = {"truncated": "truncated", "not-an-image": "decode", "null": "null", "empty": "empty", "missing": "missing",
          "bomb": "bomb", "damaged": "decode"}  # fmt: skip
 

@@ -18,7 +18,8 @@ from pipelines.label.blocks import unpack
 from pipelines.label.execute import make_work
 from pipelines.label.prepare import prepare
 from pipelines.label.replica import DecodeTask, Replica
-from tests.support.jobs import ROOT, Job
+from tests.support import ROOT
+from tests.support.jobs import Job
 
 SECONDS = 20
 

@@ -18,8 +18,9 @@ from levit_batch.inference.fold import fold
 from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.pixels.preprocess import Preprocessor
 from pipelines.label.run import REFUSALS
+from tests.support import DIGITS, ROOT, SUPPORT
 from tests.support.deadly_image import deadly
-from tests.support.jobs import DIGITS, LONG, ROOT, SUPPORT, Job, kill_all, replicas, wait_for
+from tests.support.jobs import LONG, Job, kill_all, replicas, wait_for
 
 ROWS, BAD = 899, 7
 

@@ -12,10 +12,10 @@ from levit_batch.errors import SourceError
 from levit_batch.job.config import JobConfig
 from levit_batch.storage.place import place
 from levit_batch.table.output import folder_of
+from tests.support import ROOT
 from tests.support.hub_server import HubServer
-from tests.support.jobs import ROOT, Job, kill_all, wait_for
+from tests.support.jobs import Job, kill_all, wait_for
 from tests.support.models import TINY, signal_model
-from tests.support.s3_server import S3Server
 from tests.support.shards import (
     CLASSES,
     FEATURES,
@@ -47,20 +47,19 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory, patch):
+def places(tmp_path_factory, patch, s3_server):
     """The images in every form, and a Ray that can reach all of them."""
-    from ray.cluster_utils import Cluster
+    from tests.support.clusters import running
 
     base = tmp_path_factory.mktemp("places")
     (base / "names.txt").write_text("\n".join(CLASSES))
-    with S3Server() as s3, HubServer(base / "hub") as hub:
-        s3.use(patch)
+    with HubServer(base / "hub") as hub:
+        s3_server.use(patch)
         patch.setenv("PYTHONPATH", str(ROOT))
         hub.use(patch, base / "cache")
-        made = make_places(base, s3, hub)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000})
-        yield base, made | {"ray": cluster.address, "hub server": hub}
-        cluster.shutdown()
+        made = make_places(base, s3_server, hub)
+        with running(num_cpus=2, object_store_memory=200_000_000) as cluster:
+            yield base, made | {"ray": cluster.address, "hub server": hub}
 
 
 def make_places(base, s3, hub):

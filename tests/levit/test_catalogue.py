@@ -10,17 +10,14 @@ from levit_batch.levit.config import VARIANTS, LevitConfig
 from levit_batch.levit.cost import cost
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
 from pipelines.cli import main
-from tests.support.hub_server import HubServer
 from tests.support.models import TINY, shared_model
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    shared_model().save_pretrained(tmp_path / "hub/models/org/tiny")
+def hub(hub, tmp_path, monkeypatch):
+    shared_model().save_pretrained(hub.folder / "models/org/tiny")
     monkeypatch.chdir(tmp_path)
-    with HubServer(tmp_path / "hub") as server:
-        server.use(monkeypatch, tmp_path / "cache")
-        yield server
+    return hub
 
 
 @pytest.mark.parametrize("config", [TINY, VARIANTS["128S"], LevitConfig(mlp_ratio=(0, 2, 3), num_labels=5)])

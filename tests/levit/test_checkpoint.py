@@ -1,7 +1,6 @@
 import json
 import os
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,9 @@ from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher, LevitModel
 from levit_batch.levit.weights import imagenet_names
 from levit_batch.pixels.preprocessing import Preprocessing
-from tests.support.hub_server import HubServer
+from tests.support import GOLDEN
 from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 HEAD = "classifier_distill.linear.bias"
 
 
@@ -231,12 +229,9 @@ def test_any_image_size_that_is_a_multiple_of_the_patch_size(tmp_path):
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    shared_model().save_pretrained(tmp_path / "hub/models/org/tiny")
-    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_DISABLE_XET", True)
-    with HubServer(tmp_path / "hub") as server:
-        server.use(monkeypatch, tmp_path / "cache")
-        yield server
+def hub(hub):
+    shared_model().save_pretrained(hub.folder / "models/org/tiny")
+    return hub
 
 
 def test_from_the_hub_and_from_its_cache(hub, folder, monkeypatch):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ from transformers.models.levit.image_processing_pil_levit import LevitImageProce
 
 from levit_batch import LevitFeatureExtractor, LevitImageProcessor
 from levit_batch.errors import CheckpointError
+from tests import support
 from tests.golden.processor_cases import CASES, case_image
 from tests.support.images import CHINA, FLOWER
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "processor.json").read_text())
+GOLDEN = json.loads((support.GOLDEN / "processor.json").read_text())
 SIZES = [(1, 1), (1, 37), (37, 1), (2, 300), (300, 2), (224, 224), (256, 256), (255, 257), (375, 500), (500, 375)]
 
 

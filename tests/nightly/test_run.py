@@ -3,8 +3,6 @@
 import json
 import os
 import subprocess
-import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from pipelines.cli import main
 from tests.golden.make_demo import BREAK, digits, png
 from tests.nightly.test_notify import Hook
 from tests.support.clusters import running
+from tests.support.jobs import COMMAND, chunk_files, output_rows, wait_for
 
 CONFIG = "configs/nightly.yaml"
 ROWS = 150  # of one shard
@@ -27,6 +26,12 @@ def cluster():
     """One Ray for all nights: what is tested here is not how it starts."""
     with running(num_cpus=2) as cluster:
         yield cluster
+
+
+def arguments(address: str) -> list[str]:
+    """Of the night's command on a cluster."""
+    settings = [f"compute.address={address}", "source.keep_columns=[index]", "compute.chunk_rows=40"]
+    return ["nightly", CONFIG, *(f"--set={item}" for item in settings)]
 
 
 @dataclass
@@ -55,12 +60,10 @@ class Folder:
 
     def night(self, address: str, *more: str, **env: str) -> int:
         """Run the night's command; its exit code."""
-        settings = [f"compute.address={address}", "source.keep_columns=[index]", "compute.chunk_rows=40"]
-        arguments = [f"--set={item}" for item in settings]
         with pytest.MonkeyPatch.context() as patch:
             for key, value in (self.variables() | env).items():
                 patch.setenv(key, value)
-            return main(["nightly", CONFIG, *arguments, *more])
+            return main([*arguments(address), *more])
 
     def variables(self) -> dict[str, str]:
         return {"LEVIT_BATCH_IMAGES": str(self.root / "images"), "LEVIT_BATCH_OUTPUT": str(self.root / "out")}
@@ -71,13 +74,12 @@ class Folder:
 
     def files(self) -> dict[Path, int]:
         """The table's files, and when each was written."""
-        found = (self.root / "out" / "data").glob("*/*.parquet")
-        return {path: path.stat().st_mtime_ns for path in found if path.is_file()}
+        return {path: path.stat().st_mtime_ns for path in chunk_files(self.root / "out")}
 
     def assert_whole(self) -> None:
         """Each row of each shard's current version is there, once, in its place."""
-        rows = [row for path in self.files() for row in pq.read_table(path, partitioning=None).to_pylist()]
-        found = sorted((row["shard"], row["row"], row["index"]) for row in rows)
+        rows = output_rows(self.root / "out", ["shard", "row", "index"]).to_pylist()
+        found = [(row["shard"], row["row"], row["index"]) for row in rows]
         assert found == sorted((s, row, i) for s, numbers in self.truth.items() for row, i in enumerate(numbers))
 
 
@@ -154,17 +156,11 @@ def test_two_nights_at_once_leave_one_table(cluster, tmp_path, capfd):
     folder = Folder(tmp_path)
     for shard in "abc":
         folder.put(f"{shard}.parquet")
-    settings = [
-        f"--set={item}"
-        for item in (f"compute.address={cluster.address}", "source.keep_columns=[index]", "compute.chunk_rows=40")
-    ]
-    command = [sys.executable, "-m", "pipelines.cli", "nightly", CONFIG, *settings]
-    environment = os.environ | folder.variables()
+    command, environment = [*COMMAND, *arguments(cluster.address)], os.environ | folder.variables()
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     lock = folder.root / "out" / "_lock"
-    while not (lock.exists() and list(lock.glob("*.json"))):
-        assert first.poll() is None, first.stderr.read()
-        time.sleep(0.02)
+    wait_for(lambda: list(lock.glob("*.json")) or first.poll() is not None)
+    assert first.poll() is None, first.stderr.read()
     with Hook() as hook:
         assert folder.night(cluster.address, LEVIT_BATCH_WEBHOOK=hook.url) == 75
         assert hook.got[0][2]["state"] == "locked"

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ from PIL import Image
 from levit_batch.errors import JobError
 from levit_batch.pixels.isolate import IsolatedPreprocessor
 from levit_batch.pixels.preprocess import Preprocessor
+from tests.support import SUPPORT
 from tests.support.deadly_image import deadly
 from tests.support.images import CHINA, FLOWER, encode
 
-SUPPORT = Path(__file__).parents[1] / "support"
 LEVIT = {"do_resize": True, "size": 32, "resample": 3, "do_center_crop": True, "crop_size": 32}
 LIMITS = {"max_pixels": 1_000_000, "timeout": 1.5}
 

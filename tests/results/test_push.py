@@ -4,17 +4,14 @@ import datasets
 import pytest
 
 from pipelines.cli import main
-from tests.support.hub_server import HubServer
 from tests.support.outputs import CLASSES, make_output
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    (tmp_path / "hub").mkdir()
-    with HubServer(tmp_path / "hub", tokens={"hf_good"}) as server:
-        server.use(monkeypatch)
-        monkeypatch.setenv("HF_TOKEN", "hf_good")
-        yield server
+def hub(hub, monkeypatch):
+    hub.tokens.add("hf_good")
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    return hub
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from levit_batch.errors import SourceError
 from levit_batch.job.chunks import plan_chunks
 from levit_batch.job.row import IMAGE_BYTES, TARGET
 from levit_batch.storage import place as storage
-from tests.support.hub_server import HubServer
 from tests.support.shards import (
     CLASSES,
     expected,
@@ -33,14 +32,6 @@ from tests.support.shards import (
 
 KEEP = {"type": "huggingface", "target_column": "label", "keep_columns": ["caption"]}
 TOKEN = "hf_goodgoodgoodgood"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    monkeypatch.setattr(levit_batch.storage.retry, "FIRST_WAIT", 0.01)
-    with HubServer(tmp_path / "hub") as server:
-        server.use(monkeypatch, tmp_path / "cache")
-        yield server
 
 
 def repo(hub, name):
@@ -290,22 +281,6 @@ def test_offline(hub, monkeypatch):
 def test_a_local_folder_is_accepted_as_load_dataset_does(tmp_path):
     write_parquet(tmp_path / "data", pictures())
     assert good(read_all(open_at(tmp_path, **KEEP))) == expected(pictures())
-
-
-def test_other_sources_take_addresses_on_the_hub(hub):
-    write_parquet(repo(hub, "pics") / "data", pictures())
-    write_tars(repo(hub, "tars") / "t", pictures())
-    write_metadata_folder(repo(hub, "folder") / "a", pictures())
-    hub.fail_every(5)
-    sources = [
-        open_at("hf://datasets/org/pics/data/*.parquet", **KEEP | {"type": "parquet"}),
-        open_at("hf://datasets/org/pics", **KEEP | {"type": "parquet"}),
-        open_at("hf://datasets/org/folder", **KEEP | {"type": "imagefolder"}),
-    ]
-    for source in sources:
-        assert good(read_all(sent(source))) == expected(pictures())
-    tars = open_at("hf://datasets/org/tars", type="webdataset", target_column="cls")
-    assert good(read_all(sent(tars))) == expected(pictures(), caption=False)
 
 
 def test_a_branch_that_moves_between_plan_and_read_is_noticed(hub):

@@ -1,5 +1,4 @@
 import io
-import pickle
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +7,7 @@ import pytest
 from levit_batch.errors import ConfigError, SourceError
 from levit_batch.job.chunks import Chunk, plan_chunks
 from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
-from tests.support.shards import CLASSES, expected, good, named, open_at, pictures, read_all, table, write_parquet
+from tests.support.shards import expected, good, named, open_at, pictures, read_all, table, write_parquet
 
 KEEP = {"target_column": "label", "keep_columns": ["caption"]}
 
@@ -16,13 +15,6 @@ KEEP = {"target_column": "label", "keep_columns": ["caption"]}
 @pytest.fixture
 def folder(tmp_path):
     return write_parquet(tmp_path / "in", pictures())
-
-
-@pytest.mark.parametrize("chunk_rows", [1, 7, 11, 1000])
-def test_every_row_once_in_order(folder, chunk_rows):
-    source = pickle.loads(pickle.dumps(open_at(folder, **KEEP)))
-    assert good(read_all(source, chunk_rows)) == expected(pictures())
-    assert source.target_names == CLASSES
 
 
 def test_chunks_in_any_order_and_left_half_read(folder):
@@ -68,27 +60,6 @@ def test_a_shard_that_changed_after_planning_is_not_read(folder):
         list(source.read(chunk))
 
 
-def test_zero_rows_are_a_shard_without_chunks(folder):
-    pq.write_table(table(pictures())[:0], folder / "z.parquet")
-    source = open_at(folder)
-    assert len(list(source.shards())) == 4
-    assert read_all(source).num_rows == 60
-
-
-@pytest.mark.parametrize("content, says", [(b"", "it is empty"), (b"PAR1" + b"x" * 50, "not a readable Parquet file")])
-def test_malformed_files_are_named(folder, content, says):
-    (folder / "x.parquet").write_bytes(content)
-    with pytest.raises(SourceError, match=f"x.parquet.*{says}"):
-        list(open_at(folder).shards())
-
-
-def test_a_truncated_file_is_named(folder):
-    data = (folder / "train-00001-of-00003.parquet").read_bytes()
-    (folder / "train-00001-of-00003.parquet").write_bytes(data[:-100])
-    with pytest.raises(SourceError, match="train-00001-of-00003.parquet"):
-        list(open_at(folder).shards())
-
-
 def test_damaged_pages_cost_the_rest_of_their_row_group(tmp_path):
     folder = write_parquet(tmp_path / "in", pictures(), shards=1, group=20)
     path = folder / "train-00000-of-00001.parquet"
@@ -102,13 +73,6 @@ def test_damaged_pages_cost_the_rest_of_their_row_group(tmp_path):
     assert [error is None for error in errors] == [True] * 20 + [False] * 20 + [True] * 20
     assert errors[20].startswith("unreadable: row group 1 is damaged")
     assert rows[IMAGE_BYTES].to_pylist()[40:] == [p.data for p in pictures()[40:]]
-
-
-def test_an_empty_folder_and_a_missing_one(tmp_path):
-    with pytest.raises(SourceError, match="nothing in it ends with .parquet"):
-        list(open_at(tmp_path).shards())
-    with pytest.raises(SourceError, match="nothing found at"):
-        list(open_at(tmp_path / "none").shards())
 
 
 def test_columns_that_are_not_there(folder):

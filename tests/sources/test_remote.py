@@ -5,7 +5,6 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,12 +12,9 @@ import pytest
 import levit_batch.storage.retry
 from levit_batch.errors import SourceError
 from levit_batch.job.chunks import plan_chunks
-from levit_batch.job.row import READ_ERROR, TARGET
+from levit_batch.job.row import READ_ERROR
 from levit_batch.storage.place import shown
-from tests.support.s3_server import S3Server
 from tests.support.shards import (
-    CLASSES,
-    FEATURES,
     expected,
     good,
     open_at,
@@ -26,24 +22,11 @@ from tests.support.shards import (
     read_all,
     table,
     write_folder,
-    write_metadata_folder,
     write_parquet,
     write_tars,
 )
 
 KEEP = {"target_column": "label", "keep_columns": ["caption"]}
-
-
-@pytest.fixture(scope="module")
-def server():
-    with S3Server() as s3:
-        yield s3
-
-
-@pytest.fixture
-def s3(server, monkeypatch):
-    server.use(monkeypatch)
-    return server
 
 
 class Ranges(SimpleHTTPRequestHandler):
@@ -123,31 +106,6 @@ def test_the_same_object_uploaded_again_is_the_same_shard(s3, tmp_path):
     s3.put(write_parquet(tmp_path / "other", pictures()[::-1]), "again")
     with pytest.raises(OSError, match="changed since the job was planned"):
         list(open_at(url).read(chunk))
-
-
-def test_image_folders_on_s3(s3, tmp_path):
-    url = s3.put(write_folder(tmp_path / "in", pictures()), "folder")
-    rows = good(read_all(open_at(url, type="imagefolder", target_column="label")))
-    assert [row[TARGET] for row in rows] == [CLASSES[p.label] for p in pictures()]
-    url = s3.put(write_metadata_folder(tmp_path / "meta", pictures()), "metadata")
-    assert good(read_all(open_at(url, type="imagefolder", **KEEP))) == expected(pictures())
-
-
-def test_tars_on_s3(s3, tmp_path):
-    url = s3.put(write_tars(tmp_path / "in", pictures()), "tars")
-    source = open_at(f"{url}/train-{{00000..00002}}.tar", type="webdataset", target_column="cls")
-    assert good(read_all(source)) == expected(pictures(), caption=False)
-
-
-@pytest.mark.parametrize("split", [None, "train"])
-def test_saved_datasets_on_s3(s3, tmp_path, split):
-    saved = datasets.Dataset(table(pictures()), fingerprint="x").cast(FEATURES)
-    saved = datasets.DatasetDict({"train": saved, "test": saved}) if split else saved
-    saved.save_to_disk(tmp_path / "in")
-    url = s3.put(tmp_path / "in", f"saved-{split}")
-    assert good(read_all(open_at(url, type="arrow", split=split, **KEEP))) == expected(pictures())
-    limited = read_all(open_at(url, type="arrow", split=split, limit=7, **KEEP), limit=7)
-    assert good(limited) == expected(pictures()[:7])
 
 
 def test_paths_below_a_root_on_s3(s3, tmp_path):

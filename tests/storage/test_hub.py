@@ -2,17 +2,13 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from tests.support.hub_server import HubServer
-
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    folder = tmp_path / "hub" / "datasets" / "org" / "pics" / "data"
+def hub(hub):
+    folder = hub.folder / "datasets" / "org" / "pics" / "data"
     folder.mkdir(parents=True)
     (folder / "a.bin").write_bytes(bytes(range(256)) * 4)
-    with HubServer(tmp_path / "hub") as server:
-        server.use(monkeypatch, tmp_path / "cache")
-        yield server
+    return hub
 
 
 def test_ranges_are_served_and_counted(hub):

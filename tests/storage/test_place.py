@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from levit_batch.storage.place import place
-from tests.support.s3_server import S3Server
 
 TIDY = """
 import contextlib, os, sys, time
@@ -40,19 +39,17 @@ def test_write_that_fails_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_file_on_s3_is_one_request(monkeypatch):
-    with S3Server() as s3:
-        s3.use(monkeypatch)
-        for options in ("", "?region=us-east-1"):
-            for data in (b"", b"x", b"y" * 9_000_000):
-                at = place(f"s3://{s3.bucket}/out{options}").join("chunk.parquet")
-                at.write_bytes(data)
-                assert at.read_bytes() == data
-                # The etag of what came in parts ends with how many there were.
-                assert "-" not in s3.client.head_object(Bucket=s3.bucket, Key="out/chunk.parquet")["ETag"]
-        large = place(f"s3://{s3.bucket}/out/large")
-        large.write_bytes(b"z" * 25_000_000)
-        assert large.info().size == 25_000_000
-        assert "Uploads" not in s3.client.list_multipart_uploads(Bucket=s3.bucket)
-        with pytest.raises(OSError):
-            place("s3://no-such-bucket/out/chunk.parquet").write_bytes(b"x")
+def test_a_file_on_s3_is_one_request(s3):
+    for options in ("", "?region=us-east-1"):
+        for data in (b"", b"x", b"y" * 9_000_000):
+            at = place(f"s3://{s3.bucket}/out{options}").join("chunk.parquet")
+            at.write_bytes(data)
+            assert at.read_bytes() == data
+            # The etag of what came in parts ends with how many there were.
+            assert "-" not in s3.client.head_object(Bucket=s3.bucket, Key="out/chunk.parquet")["ETag"]
+    large = place(f"s3://{s3.bucket}/out/large")
+    large.write_bytes(b"z" * 25_000_000)
+    assert large.info().size == 25_000_000
+    assert "Uploads" not in s3.client.list_multipart_uploads(Bucket=s3.bucket)
+    with pytest.raises(OSError):
+        place("s3://no-such-bucket/out/chunk.parquet").write_bytes(b"x")

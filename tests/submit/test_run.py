@@ -4,13 +4,10 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from ray._raylet import GcsClient
 
@@ -20,6 +17,7 @@ from pipelines.cli import main
 from pipelines.submit.job_env import hand_over
 from pipelines.submit.run import Jobs, wait
 from pipelines.submit.ship import ship
+from tests.support.jobs import COMMAND, LONG, chunk_files, output_rows, wait_for
 from tests.support.ray_head import Head
 
 ROWS = 899
@@ -43,9 +41,7 @@ def arguments(head: Head, output: Path) -> list[str]:
 
 
 def rows(output: Path) -> list[tuple[str, int]]:
-    files = [path for path in output.glob("data/*/*.parquet") if path.is_file()]
-    tables = [pq.read_table(file, columns=["shard", "row"], partitioning=None) for file in files]
-    return sorted((row["shard"], row["row"]) for table in tables for row in table.to_pylist())
+    return [(row["shard"], row["row"]) for row in output_rows(output, ["shard", "row"]).to_pylist()]
 
 
 def assert_whole(output: Path) -> None:
@@ -122,7 +118,7 @@ def test_exit_code_of_the_job_is_the_exit_code_of_the_command(head, tmp_path, ca
 def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(head, tmp_path, capfd):
     address = ["--address", head.address]
     small = ["--name=long", "--set=compute.chunk_rows=4"]
-    command = [sys.executable, "-m", "pipelines.cli", *arguments(head, tmp_path), *small]
+    command = [*COMMAND, *arguments(head, tmp_path), *small]
     waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert any(line.startswith("submitted long") for line in iter(waiting.stderr.readline, ""))
     waiting.send_signal(signal.SIGINT)  # ends the waiting, not the job
@@ -130,12 +126,12 @@ def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(h
     assert waiting.returncode == 130
     assert submit(head, tmp_path, *small) == 2
     assert "job long is" in capfd.readouterr().err
-    wait_for_chunks(tmp_path, 5)
+    wait_for(lambda: len(chunk_files(tmp_path)) >= 2, LONG)
     assert main(["status", *address]) == 0
     assert "long  " in capfd.readouterr().out
     assert main(["stop", "long", *address]) == 0
     assert "long STOPPED" in capfd.readouterr().out
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("data/*/*.parquet") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in chunk_files(tmp_path)}
     assert 0 < len(before) < 225
     assert list(tmp_path.glob("_lock/*.json")) == []  # it ended tidily
     assert submit(head, tmp_path, *small) == 0
@@ -144,19 +140,12 @@ def test_running_job_is_refused_shown_stopped_and_goes_on_when_submitted_again(h
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())  # nothing was done twice
 
 
-def wait_for_chunks(output: Path, count: int) -> None:
-    deadline = time.monotonic() + 240
-    while len(rows(output)) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_head_killed_mid_run_and_the_job_submitted_again(tmp_path, capfd):
     small = ["--name=cut", "--set=compute.chunk_rows=4"]
     first = Head()
     try:
         assert submit(first, tmp_path, "--no-wait", *small) == 0
-        wait_for_chunks(tmp_path, 20)
+        wait_for(lambda: len(chunk_files(tmp_path)) >= 5, LONG)
         first.kill()
     finally:
         first.close()

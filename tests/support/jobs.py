@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet as pq
 import yaml
 
-ROOT = Path(__file__).parents[2]
-SUPPORT = ROOT / "tests/support"
-DIGITS = ROOT / "configs/demo/label"
+from tests.support import DIGITS, ROOT
+
 COMMAND = [sys.executable, "-m", "pipelines.cli"]
 LONG = 240  # seconds; nothing here takes so long unless it hangs
 
@@ -62,7 +60,7 @@ class Job:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def chunks(self) -> list[Path]:
-        return sorted((self.output / "data").rglob("*.parquet"))
+        return chunk_files(self.output)
 
     def wait_for_chunks(self, count: int, process: subprocess.Popen[str]) -> None:
         """Until `count` chunks are written by the running command."""
@@ -71,8 +69,7 @@ class Job:
 
     def table(self) -> pa.Table:
         """The whole output in (shard, row) order."""
-        table = pa.concat_tables(pq.read_table(file, partitioning=None) for file in self.chunks())
-        return table.sort_by([("shard", "ascending"), ("row", "ascending")])
+        return output_rows(self.output)
 
     def runs(self) -> list[Path]:
         return sorted((self.output / "runs").glob("*.json"))
@@ -81,6 +78,17 @@ class Job:
         """Files and folders that a finished job must not leave."""
         names = [path for path in self.output.rglob("*") if path.name.startswith((".", "_"))]
         return [str(path.relative_to(self.output)) for path in names]
+
+
+def chunk_files(output: Path) -> list[Path]:
+    """The chunk files that readers of a local output folder see."""
+    return sorted(output.glob("data/*/*.parquet"))
+
+
+def output_rows(output: Path, columns: list[str] | None = None) -> pa.Table:
+    """Every row that a job wrote, in (shard, row) order; a row that is there twice is there twice."""
+    parts = [pq.read_table(file, columns=columns, partitioning=None) for file in chunk_files(output)]
+    return pa.concat_tables(parts).sort_by([("shard", "ascending"), ("row", "ascending")])
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:

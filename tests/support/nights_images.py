@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from levit_batch.inference.backends.choose import make_target
+from levit_batch.inference.backends.choose import make_runtime
 from levit_batch.inference.fold import fold
 from levit_batch.inference.predict import Answers, Predictor
 from levit_batch.inference.runnable import make_runnable
@@ -52,7 +52,7 @@ class Model:
     @cached_property
     def runnable(self):
         folded = fold(self.checkpoint.model, self.config.heads, self.checkpoint.processor)
-        return make_runnable(folded, self.config, make_target(self.config, False, "float32", 8))
+        return make_runnable(folded, self.config, make_runtime(self.config, False, "float32", 8))
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from levit_batch.job.answers import Answers
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import JobConfig
-from levit_batch.job.row import SCHEMA_VERSION, RowSpec, output_schema
+from levit_batch.job.row import IMAGE_BYTES, SCHEMA_VERSION, TARGET, RowSpec
 from levit_batch.sources.source import open_source
 from levit_batch.table.output import Output, folder_of
+from levit_batch.table.rows import output_table
 from levit_batch.table.stats import add_stats, chunk_stats
 from levit_batch.table.write import write_chunk
 
@@ -76,12 +78,11 @@ def make_output(
     spec = RowSpec(tuple(classes), width, top_k, embeddings, logits, per_head, source.kept(), kind)
     random = np.random.default_rng(seed)
     tables = []
-    for shard in source.shards():
-        whole = pq.read_table(shard.url)
-        for first in range(0, shard.rows, chunk_rows):
-            chunk = Chunk(shard.name, shard.url, shard.version, first, min(first + chunk_rows, shard.rows))
-            tables.append(_rows(spec, chunk, whole.slice(first, chunk.rows), random, accuracy))
-            _write(output, chunk, tables[-1])
+    starts = [(shard, first) for shard in source.shards() for first in range(0, shard.rows, chunk_rows)]
+    for shard, first in starts:
+        chunk = Chunk(shard.name, shard.url, shard.version, first, min(first + chunk_rows, shard.rows))
+        tables.append(_rows(spec, chunk, pa.concat_tables(source.read(chunk)), random, accuracy))
+        _write(output, chunk, tables[-1])
     _write_records(output, config, spec, tables, runs)
     return Made(output, config, pa.concat_tables(tables))
 
@@ -129,54 +130,38 @@ def _png(random: np.random.Generator, colour: tuple[int, int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def _rows(spec: RowSpec, chunk: Chunk, source: pa.Table, random: np.random.Generator, accuracy: float) -> pa.Table:
+def _rows(spec: RowSpec, chunk: Chunk, read: pa.Table, random: np.random.Generator, accuracy: float) -> pa.Table:
     """The output rows of one chunk: predictions drawn from the seed, errors where the source has no image."""
-    n, c = source.num_rows, spec.classes
-    error = [_error(image["bytes"]) for image in source["image"].to_pylist()]
-    bad = np.array([e is not None for e in error])
-    logits = random.normal(0, 1, (n, c)).astype(np.float32)
+    errors = [_error(image) for image in read[IMAGE_BYTES].to_pylist()]
+    logits = random.normal(0, 1, (read.num_rows, spec.classes)).astype(np.float32)
     if spec.target is not None:
-        truth = [t[0] if isinstance(t, list) and t else t for t in source["target"].to_pylist()]
+        truth = [t[0] if isinstance(t, list) and t else t for t in read[TARGET].to_pylist()]
         for i, t in enumerate(truth):
             if isinstance(t, int) and random.random() < accuracy:
                 logits[i, t] = logits[i].max() + 1 + random.random()
+    answers = _answers(spec, logits, random, np.array([error is None for error in errors]))
+    return output_table(chunk.shard, chunk.first, read, errors, answers, spec)
+
+
+def _answers(spec: RowSpec, logits: np.ndarray, random: np.random.Generator, good: np.ndarray) -> Answers:
+    """What a model with these logits [N, K] says of the `good` rows."""
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    order = np.argsort(-logits, axis=1)[:, : spec.top_k]
-    columns = {"shard": pa.array([chunk.shard] * n), "row": pa.array(range(chunk.first, chunk.stop), pa.int64())}
-    columns |= {"image.path": pa.array([i["path"] for i in source["image"].to_pylist()]), "note": source["note"]}
-    if spec.target is not None:
-        columns["target"] = source["target"]
-    label = order[:, 0]
-    columns |= {
-        "label": pa.array(label, pa.int64(), mask=bad),
-        "label_name": pa.array([spec.class_names[i] for i in label], mask=bad),
-        "score": pa.array(np.take_along_axis(scores, order[:, :1], 1)[:, 0], pa.float32(), mask=bad),
-        "top_labels": _fixed(order, bad),
-        "top_scores": _fixed(np.take_along_axis(scores, order, 1).astype(np.float32), bad),
-    }
+    top = np.argsort(-logits, axis=1)[:, : spec.top_k]
+    top_scores = np.take_along_axis(scores, top, 1)
+    embedding = divergence = None
     if spec.embeddings != "none":
-        centres = np.random.default_rng(7).normal(0, 1, (c, spec.embedding_width))
-        vectors = centres[label] + random.normal(0, 0.2, (n, spec.embedding_width))
-        columns["embedding"] = _fixed(vectors.astype(spec.embeddings), bad)
-    if spec.logits:
-        columns["logits"] = _fixed(logits, bad)
+        centres = np.random.default_rng(7).normal(0, 1, (spec.classes, spec.embedding_width))
+        vectors = centres[top[:, 0]] + random.normal(0, 0.2, (len(logits), spec.embedding_width))
+        embedding = vectors.astype(spec.embeddings)[good]
     if spec.per_head:
-        columns["head_label"] = columns["label"]
-        columns["distill_label"] = pa.array(order[:, 1 % spec.top_k], pa.int64(), mask=bad)
-        columns["head_divergence"] = pa.array(random.random(n), pa.float32(), mask=bad)
-    columns["error"] = pa.array(error, pa.string())
-    schema = output_schema(spec)
-    return pa.table([columns[name] for name in schema.names], schema=schema)
+        divergence = random.random(len(logits)).astype(np.float32)[good]
+    top, top_scores, logits = top[good], top_scores[good], logits[good]
+    heads = (top[:, 0], top[:, 1 % spec.top_k])
+    return Answers(top[:, 0], top_scores[:, 0], top, top_scores, embedding, logits, *heads, divergence, good[good])
 
 
 def _error(data: bytes | None) -> str | None:
     return "null: no image" if data is None else None if data[:4] == b"\x89PNG" else "decode: not an image"
-
-
-def _fixed(values: np.ndarray, bad: np.ndarray) -> pa.Array:
-    """[N, W] as fixed-size lists, null where `bad`."""
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(bad))
 
 
 def _write(output: Output, chunk: Chunk, table: pa.Table) -> None:

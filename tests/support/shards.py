@@ -118,6 +118,35 @@ def write_tars(folder: Path, images: tuple[Picture, ...], shards: int = 3) -> Pa
     return folder
 
 
+def dataset(images: tuple[Picture, ...] | None = None) -> datasets.Dataset:
+    return datasets.Dataset(table(images or pictures()), fingerprint="x").cast(FEATURES)
+
+
+def write_saved(folder: Path, images: tuple[Picture, ...]) -> Path:
+    """As `save_to_disk` leaves it, in three files."""
+    dataset(images).save_to_disk(folder, num_shards=3)
+    return folder
+
+
+def write_splits(folder: Path, images: tuple[Picture, ...]) -> Path:
+    datasets.DatasetDict({"train": dataset(images), "test": dataset(images)}).save_to_disk(folder)
+    return folder
+
+
+def write_ipc(path: Path, rows: pa.Table, form: str = "file", **options) -> None:
+    """form: file | stream. Record batches of nine rows."""
+    new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    with new(str(path), rows.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(rows, max_chunksize=9)
+
+
+def write_arrow(folder: Path, images: tuple[Picture, ...], form: str = "file", **options) -> Path:
+    """One Arrow file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ipc(folder / "a.arrow", table(images), form, **options)
+    return folder
+
+
 def open_at(path: Path | str | list[str], **options) -> Source:
     path = path if isinstance(path, list) else str(path)
     return open_source(SourceConfig(path=path, **options))

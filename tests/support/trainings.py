@@ -15,8 +15,8 @@ from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.pixels.preprocess import Preprocessor
 from levit_batch.sources.source import open_source
 from levit_batch.training.config import FinetuneConfig
+from tests.support import CONFIGS
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 DEMO = CONFIGS / "finetune_demo.yaml"
 SMALL = ("train.epochs=2", "source.limit=256", "model.config.hidden_sizes=[16, 24, 32]",
          "model.config.num_attention_heads=[2, 3, 4]", "model.config.key_dim=[8, 8, 8]")  # fmt: skip

@@ -44,34 +44,12 @@ with locked(Output(OutputConfig(path=sys.argv[1])), wait=60):
 """
 
 
-@pytest.fixture(scope="module")
-def bucket():
-    """An object store: moto's S3 server, spoken to by pyarrow's own client."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    patch = pytest.MonkeyPatch()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    for key, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        patch.setenv(key, value)
-    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="locks")
-    yield "s3://locks"
-    patch.undo()
-    server.stop()
-
-
 @pytest.fixture(params=["local", "s3"])
 def path(request, tmp_path) -> str:
     """Where the output is: a folder, and a prefix of an object store."""
-    return str(tmp_path / "out") if request.param == "local" else f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+    if request.param == "local":
+        return str(tmp_path / "out")
+    return f"s3://{request.getfixturevalue('s3').bucket}/{tmp_path.name}"
 
 
 def output(path: str) -> Output:
