@@ -4,7 +4,7 @@ run                         the recipe
 prepare, describe           what there is to do; what `levit-batch plan` says of it
 execute, replica, decoder   chunks through Ray Data: read, decode, predict, write
 work, blocks, record        what travels to a replica and back; a run's record
-read_ahead, quick_imports, allocator    what makes it quick
+read_ahead, process, allocator    what makes it quick
 """
 
 from levit_batch import hands_on

@@ -24,7 +24,7 @@ from levit_batch.table.stats import chunk_stats
 from levit_batch.table.write import read_record, write_chunk
 from pipelines.label.allocator import keep_memory
 from pipelines.label.blocks import DECODED, pack, record_block, unpack
-from pipelines.label.quick_imports import quick_imports
+from pipelines.label.process import quick_imports
 from pipelines.label.work import Part, Work
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from levit_batch.table.plan import Progress
 from levit_batch.table.publish import publish, reopen_errors, retire
 from pipelines.cluster.session import check_paths, ray_session, uses_gpu
 from pipelines.label.prepare import Prepared, prepare
-from pipelines.label.quick_imports import quick_imports
+from pipelines.label.process import quick_imports
 from pipelines.label.record import RunRecord
 from pipelines.screen.progress import Display
 
