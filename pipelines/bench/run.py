@@ -83,13 +83,13 @@ def estimate(
     prepared: Prepared, rate: float, replicas: int, here: int, hours: float | None, price: float | None
 ) -> dict[str, Any]:
     """Time and cost of what is pending, for replicas that each label `rate` images a second."""
-    progress = prepared.progress()
-    pending = progress.rows - progress.done_rows
+    plan = prepared.plan()
+    pending = plan.rows - plan.done_rows
     took = pending / rate
     machines = math.ceil(replicas / here)
     return {
         "images_per_second_per_replica": rate,
-        "rows": progress.rows,
+        "rows": plan.rows,
         "pending": pending,
         "replicas": replicas,
         "images_per_second": rate * replicas,

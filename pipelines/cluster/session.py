@@ -57,6 +57,25 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
         yield
 
 
+class Session(contextlib.ExitStack):
+    """Ray, from when it is first needed to the end of the context: started here, or the cluster at `compute.address`."""
+
+    def __init__(self, compute: ComputeConfig, verbose: bool):
+        super().__init__()
+        self.compute, self.verbose, self.opened = compute, verbose, False
+
+    def open(self) -> None:
+        """Start or join Ray, unless that is done."""
+        if not self.opened:
+            self.enter_context(ray_session(self.compute, self.verbose))
+            self.opened = True
+
+    def join(self) -> None:
+        """A cluster is joined at once: it says whether there are GPUs, and who sees which disk."""
+        if self.compute.address is not None:
+            self.open()
+
+
 def shut_down() -> None:
     import ray
 

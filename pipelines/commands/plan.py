@@ -17,6 +17,6 @@ def run(args: argparse.Namespace) -> int:
     config = job_config(args)
     from pipelines.label.describe import describe, plan_text
 
-    said = describe(config)
-    print(json.dumps(said) if args.json else plan_text(said))
+    plan = describe(config)
+    print(json.dumps(plan) if args.json else plan_text(plan))
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from levit_batch.table.plan import Progress as Plan
+from levit_batch.table.plan import Plan
 from pipelines.screen.console import InertConsole
 
 LINE_EVERY = 10.0  # seconds between plain lines
