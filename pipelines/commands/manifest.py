@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.commands.job_arguments import add_job_arguments, job_and_values
+from pipelines.commands.arguments import add_job_arguments, job_and_values
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from pipelines.commands.job_arguments import add_job_arguments, job_config
+from pipelines.commands.arguments import add_job_arguments, job_config
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from pipelines.commands.job_arguments import add_job_arguments, add_lock_argument, job_config
+from pipelines.commands.arguments import add_job_arguments, add_lock_argument, job_config
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

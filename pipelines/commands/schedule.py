@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.commands.job_arguments import add_job_arguments, job_and_values, overrides
+from pipelines.commands.arguments import add_job_arguments, job_and_values, overrides
 from pipelines.commands.manifest import add_kubernetes_arguments, kubernetes, resource_name
 
 

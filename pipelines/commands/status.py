@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from pipelines.commands.job_arguments import add_address_argument
+from pipelines.commands.arguments import add_address_argument
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from pipelines.commands.job_arguments import add_address_argument, add_job_arguments, job_and_values
+from pipelines.commands.arguments import add_address_argument, add_job_arguments, job_and_values
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
