@@ -1,16 +1,18 @@
-"""`levit-batch models [CHECKPOINT]`, `levit-batch models --fetch ID [DIR]`."""
+"""`levit-batch models [CHECKPOINT]`, `levit-batch models --fetch ID [DIR]`:
+list the published models, describe a checkpoint, or fetch one.
+"""
 
 import argparse
 import json
 
+from pipelines.commands.arguments import add_json_argument
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("models", help="list the published models, describe a checkpoint, or fetch one")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", nargs="?", help="hub id, folder or file to describe; with --fetch the folder")
     parser.add_argument("--fetch", metavar="ID", help="store this hub repository in the folder (default: its name)")
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
-    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
-    parser.set_defaults(run=run)
+    add_json_argument(parser, "JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,17 +1,15 @@
-"""`levit-batch status [JOB]`: the jobs on a cluster."""
+"""`levit-batch status [JOB]`: show the jobs on a cluster, or one of them."""
 
 import argparse
 import json
 
-from pipelines.commands.arguments import add_address_argument
+from pipelines.commands.arguments import add_address_argument, add_json_argument
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("status", help="show the jobs on a cluster, or one of them")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", nargs="?", help="a job's name or id")
     add_address_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON value on standard output")
-    parser.set_defaults(run=run)
+    add_json_argument(parser, "one JSON value")
 
 
 def run(args: argparse.Namespace) -> int:
