@@ -16,22 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.levit import catalogue as models
-    from pipelines.screen.console import InertConsole
+    from levit_batch.levit import catalogue
+    from pipelines.screen.models import print_description, print_variants
 
-    console = InertConsole()
     if args.fetch:
-        folder, said = models.fetch(args.fetch, args.checkpoint, args.revision)
-        said = {"folder": str(folder)} | said
+        folder, description = catalogue.fetch(args.fetch, args.checkpoint, args.revision)
+        answer = {"folder": str(folder)} | description
     elif args.checkpoint:
-        said = models.describe(args.checkpoint, args.revision)
+        answer = catalogue.describe(args.checkpoint, args.revision)
     else:
-        found = models.variants()
-        _print_json(models.as_data(found)) if args.json else models.print_variants(found, console)
-        return 0
-    _print_json(said) if args.json else models.print_description(said, console)
+        answer = catalogue.variants()
+    if args.json:
+        print(json.dumps(catalogue.as_data(answer) if isinstance(answer, list) else answer, indent=2))
+    else:
+        (print_variants if isinstance(answer, list) else print_description)(answer)
     return 0
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2))

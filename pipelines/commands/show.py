@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.results.select import cells, select
+    from levit_batch.results.select import select
     from levit_batch.table.read import job_of, open_output
 
     output = open_output(args.output)
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.writelines(json_line(row) for row in rows.to_pylist())
         return 0
     from pipelines.screen.console import console, table
+    from pipelines.screen.rows import cells
 
     head, texts = cells(rows, job_of(output)["class_names"])
     out = console()

@@ -16,11 +16,11 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.submit.run import Jobs, as_json, table
 
     jobs = Jobs(args.address)
-    found = [as_json(job) for job in ([jobs.find(args.job)] if args.job else jobs.list())]
+    rows = [as_json(job) for job in ([jobs.find(args.job)] if args.job else jobs.list())]
     if args.json:
-        print(json.dumps(found[0] if args.job else found))
+        print(json.dumps(rows[0] if args.job else rows))
         return 0
-    print("\n".join(table(found)))
-    if args.job and found[0]["message"]:
-        print(found[0]["message"])
+    print("\n".join(table(rows)))
+    if args.job and rows[0]["message"]:
+        print(rows[0]["message"])
     return 0

@@ -68,6 +68,6 @@ def _watch(jobs, job_id: str, follow: bool) -> int:
     from pipelines.submit.run import as_json, exit_code, wait
 
     ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
-    said = as_json(ended)
-    print(f"{job_id} {said['status']}, exit code {said['exit_code']}: {said['message']}", file=sys.stderr)
+    job = as_json(ended)
+    print(f"{job_id} {job['status']}, exit code {job['exit_code']}: {job['message']}", file=sys.stderr)
     return exit_code(ended)
