@@ -213,10 +213,6 @@ def hf_command(
     options = [f"--name={job.name}", f"--flavor={flavor}", f"--timeout={math.ceil(job.hours)}h", "--no-concurrency"]
     options += [part for name in dict.fromkeys([*secrets, *needed]) for part in ("--secrets", name)]
     line = job.cron.in_utc(datetime.now(UTC))
-    note = (
-        ""
-        if job.cron.timezone == "UTC"
-        else f"# {job.cron} {job.cron.timezone} is this in UTC now; clock changes move it\n"
-    )
+    note = f"# {job.cron} {job.cron.timezone} is this in UTC now; clock changes move it\n"
     command = ["hf", "jobs", "scheduled", "run", *options, "--env", f"JOB={text}", line, image, "sh", "-c", inner]
-    return note + shlex.join(command) + "\n"
+    return ("" if job.cron.timezone == "UTC" else note) + shlex.join(command) + "\n"
