@@ -1,6 +1,7 @@
 """`levit-batch`: parse, call a recipe, print one line on an error of ours; a bug keeps its traceback.
 
-Every command is a module with `add_parser(subparsers)` and `run(args) -> exit code`; heavy imports wait until it runs.
+Every command is a module with `add_arguments(parser)` and `run(args) -> exit code`, whose docstring says after its usage what it
+does; heavy imports wait until it runs.
 """
 
 import argparse
@@ -90,7 +91,11 @@ def parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
-        importlib.import_module(f"pipelines.commands.{name}").add_parser(subparsers)
+        module = importlib.import_module(f"pipelines.commands.{name}")
+        does = module.__doc__.partition("`:")[2].strip().removesuffix(".")
+        command = subparsers.add_parser(name, help=does, description=does)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
     return parser
 
 

@@ -13,7 +13,6 @@ from levit_batch.job.load import load_config
 from pipelines import cli
 from pipelines.cluster import session as cluster
 from pipelines.label.prepare import prepare
-from pipelines.label.run import write_job
 from tests.support import DIGITS, ROOT
 from tests.support.jobs import Job
 
@@ -59,7 +58,7 @@ def test_plan_knows_the_device_that_run_finds(capsys, monkeypatch, tmp_path, add
     settings = [f"output.path={tmp_path}", "source.path=configs/demo/label/*.parquet"]
     config = load_config("configs/demo.yaml", settings)
     prepared = prepare(config, cluster.uses_gpu(config.compute))
-    write_job(prepared)
+    prepared.write_job()
     assert prepared.output.read_json("job.json")["dtype"] == "float16"
     more = [part for setting in [*settings, f"compute.address={address}"] for part in ("--set", setting)]
     code, out, err = run(capsys, "plan", "configs/demo.yaml", *more)

@@ -4,9 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from levit_batch.errors import CheckpointError
 from levit_batch.levit.config import VARIANTS, LevitConfig
 
@@ -91,30 +88,6 @@ def fetch(checkpoint: str, folder: str | None = None, revision: str | None = Non
 
 def _was_fetched(folder: Path) -> bool:
     return (folder / ".cache" / "huggingface").is_dir()
-
-
-def print_variants(console: Console) -> None:
-    table = Table(title="Published LeViT models")
-    for column in ("checkpoint", "parameters", "FLOPs", "embedding", "top-1 (published)"):
-        table.add_column(column, justify="left" if column == "checkpoint" else "right", no_wrap=True)
-    for one in PUBLISHED:
-        size, flops = f"{one.parameters / 1e6:.1f} M", f"{one.macs / 1e6:.0f} M"
-        table.add_row(one.hub_id, size, flops, str(one.embedding), f"{one.published_top1} %")
-    console.print(table)
-    console.print("FLOPs: multiply-adds an image at 224 x 224. Any fine-tuned LeViT folder is a checkpoint as well.")
-
-
-def print_description(description: dict[str, Any], console: Console) -> None:
-    for name, value in _lines(description):
-        console.print(f"{name.replace('_', ' '):24}{value}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _lines(description: dict[str, Any]) -> list[tuple[str, str]]:
-    shown = {name: value for name, value in description.items() if name != "preprocessing" and value is not None}
-    shown["parameters"], shown["macs"] = f"{description['parameters']:,}", f"{description['macs']:,} multiply-adds an image"
-    shown["first_classes"] = ", ".join(description["first_classes"])
-    steps = {f"  {name}": value for name, value in description["preprocessing"].items()}
-    return [(name, str(value)) for name, value in (shown | {"preprocessing": ""} | steps).items()]
 
 
 def as_data() -> list[dict[str, Any]]:

@@ -7,13 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.errors import ConfigError
-from levit_batch.results.page.formats import figure
 from levit_batch.results.where import Where
 from levit_batch.table.output import Output
 from levit_batch.table.read import job_of, require_files, scan_files, schema_of
 
 COLUMNS = ("shard", "row", "target", "label_name", "score", "top_labels", "top_scores", "error")
-VALUES = 4  # of a long list that are shown
 
 
 def select(
@@ -42,22 +40,22 @@ def select(
         condition = Where(where, schema)
         conditions.append(condition.expression)
         read += condition.columns
-    found = _first(scan_files(files, list(dict.fromkeys([*read, "error", "label_name"]))), conditions, n + 1)
-    rows = pa.concat_tables(found) if found else schema.empty_table()
+    parts = _first(scan_files(files, list(dict.fromkeys([*read, "error", "label_name"]))), conditions, n + 1)
+    rows = pa.concat_tables(parts) if parts else schema.empty_table()
     return rows.select(wanted).slice(0, n), rows.num_rows > n
 
 
 def _first(tables: Iterator, conditions: list[pc.Expression], n: int) -> list[pa.Table]:
-    found, rows = [], 0
+    parts, rows = [], 0
     for _, table in tables:
         for condition in conditions:
             table = table.filter(condition)
         if table.num_rows:
-            found.append(table.slice(0, n - rows))
-            rows += found[-1].num_rows
+            parts.append(table.slice(0, n - rows))
+            rows += parts[-1].num_rows
         if rows >= n:
             break
-    return found
+    return parts
 
 
 def _check_columns(names: list[str], schema: pa.Schema) -> None:
@@ -69,44 +67,7 @@ def _check_columns(names: list[str], schema: pa.Schema) -> None:
 def _known(label: str, names: list[str]) -> str:
     if label in names:
         return label
-    near = (
-        difflib.get_close_matches(label, names, n=3, cutoff=0.4) or [n for n in names if label.lower() in n.lower()][:3]
-    )
+    near = difflib.get_close_matches(label, names, n=3, cutoff=0.4)
+    near = near or [name for name in names if label.lower() in name.lower()][:3]
     hint = f"did you mean {' or '.join(near)}?" if near else f"the first are {', '.join(names[:5])}"
     raise ConfigError(f"--label: there is no class {label}; {hint}")
-
-
-def cells(rows: pa.Table, names: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Column heads and texts of `rows`; class numbers as names, and the top labels with their scores in one column."""
-    values = rows.to_pydict()
-    if "top_labels" in values and "top_scores" in values:
-        scores = values.pop("top_scores")
-        values["top_labels"] = [_top(t, s, names) for t, s in zip(values["top_labels"], scores, strict=True)]
-    if "target" in values:
-        values["target"] = [_classes(target, names) for target in values["target"]]
-    head = [{"label_name": "label", "top_labels": "next"}.get(name, name) for name in values]
-    return head, [[_cell(value) for value in row] for row in zip(*values.values(), strict=True)]
-
-
-def _top(labels: list[int | None], scores: list[float | None], names: list[str]) -> str:
-    """The labels after the first, which has a column of its own."""
-    pairs = [(i, s) for i, s in zip(labels, scores, strict=True) if i is not None][1:3]
-    return ", ".join(f"{names[i]} {s:.3f}" for i, s in pairs)
-
-
-def _classes(target: int | list[int] | None, names: list[str]) -> str | None:
-    several = target if isinstance(target, list) else [] if target is None else [target]
-    return ", ".join(names[i] if 0 <= i < len(names) else str(i) for i in several) or None
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return figure(value, 3) if value else "0"
-    if isinstance(value, list):
-        shown = ", ".join(_cell(v) or "null" for v in value[:VALUES])
-        return f"[{shown}{', …' if len(value) > VALUES else ''}]"
-    if isinstance(value, bytes):
-        return f"{len(value):,} bytes"
-    return str(value)

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = hands_on(
     __name__,
     {
         "output": ["Output"],
-        "plan": ["Progress"],
+        "plan": ["Plan"],
         "read": ["open_output", "scan"],
         "lock": ["locked"],
     },

@@ -43,7 +43,7 @@ class Attempts:
         Raises JobError when this run has begun it too often (the next run then starts counting afresh), RefusedError when the
         output cannot be written.
         """
-        attempts, here = self._said(chunk)
+        attempts, here = self._read(chunk)
         attempts[stage] += 1
         here[stage] += 1
         with writing(self.output):
@@ -53,17 +53,17 @@ class Attempts:
                     f"{chunk}: {WHAT[stage].format(GIVE_UP_AFTER)}; look for memory that runs out (the system's log), or run "
                     "with fewer compute.replicas"
                 )
-            self._say(chunk, attempts, here)
+            self._write(chunk, attempts, here)
         return attempts[stage]
 
     def take_back(self, chunk: Chunk, stage: str = DECODE) -> None:
         """The last attempt has ended, well or not, and its process lives: only deaths count."""
-        attempts, here = self._said(chunk)
+        attempts, here = self._read(chunk)
         attempts[stage] -= 1
         here[stage] -= 1
         if +attempts:
             with contextlib.suppress(OSError):
-                self._say(chunk, +attempts, +here)
+                self._write(chunk, +attempts, +here)
         else:
             self.end(chunk)
 
@@ -72,18 +72,18 @@ class Attempts:
         with contextlib.suppress(OSError):
             self.output.delete([self._place(chunk)])
 
-    def _said(self, chunk: Chunk) -> tuple[Counter[str], Counter[str]]:
+    def _read(self, chunk: Chunk) -> tuple[Counter[str], Counter[str]]:
         """Attempts by stage: of all runs, and of this one."""
         try:
-            said = json.loads(self._place(chunk).read_bytes())
-            return Counter(said["attempts"]), Counter(said["here"] if said["run"] == self.run else {})
+            marker = json.loads(self._place(chunk).read_bytes())
+            return Counter(marker["attempts"]), Counter(marker["here"] if marker["run"] == self.run else {})
         except (OSError, ValueError, KeyError, TypeError):
             return Counter(), Counter()
 
-    def _say(self, chunk: Chunk, attempts: Counter[str], here: Counter[str]) -> None:
-        said = json.dumps({"attempts": attempts, "run": self.run, "here": here}).encode()
+    def _write(self, chunk: Chunk, attempts: Counter[str], here: Counter[str]) -> None:
+        marker = json.dumps({"attempts": attempts, "run": self.run, "here": here}).encode()
         # Without waiting for the disk: with the machine's death, this run and its counts end anyway.
-        self._place(chunk).write_bytes(said, lasting=False)
+        self._place(chunk).write_bytes(marker, lasting=False)
 
     def _place(self, chunk: Chunk) -> Place:
         return self.output.place.join("_attempts", self.output.chunk_name(chunk))

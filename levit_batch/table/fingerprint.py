@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from levit_batch.errors import ConfigError, OutputError
@@ -94,31 +95,56 @@ def _hash(value: Any) -> str:
 def stored_config(config: JobConfig) -> dict[str, Any]:
     """The configuration as `job.json` has it. What is opened again is named from the root on, and masked only where it holds
     a secret; whom `notify` tells, and how, is masked whole."""
-    said = redact(config.model_dump(mode="json"))
+    stored = redact(config.model_dump(mode="json"))
     source = config.source
-    said["source"]["path"] = whole(source.path, source.type)
-    said["source"]["root"] = source.root and whole(source.root)
+    stored["source"]["path"] = whole(source.path, source.type)
+    stored["source"]["root"] = source.root and whole(source.root)
     for section, key in (("source", "class_names"), ("model", "checkpoint"), ("output", "path")):
         value = getattr(getattr(config, section), key)
-        said[section][key] = value and stored_address(value)
-    return said
+        stored[section][key] = value and stored_address(value)
+    return stored
+
+
+def write_job(
+    job: Job, output: Output, before: dict[str, Any] | None, checkpoint: Any, dtype: str, source: Any
+) -> None:
+    """`job.json`: what this job is, by its checkpoint and source. Written before the first chunk: none is ever without it.
+
+    before: what it was, see `check_same_job`.
+    """
+    now = {
+        **job.stored,
+        "created": (before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "digest": checkpoint.digest,
+        "form": checkpoint.form,
+        "model_revision": checkpoint.revision,
+        "dataset_revision": source.revision,
+        "dtype": dtype,
+        "class_names": checkpoint.class_names,
+        "processor": checkpoint.processor,
+        "schema_version": job.values["schema_version"],
+        "source_columns": {field.name: str(field.type) for field in source.schema()},
+        "versions": versions(),
+    }
+    if before != now:
+        output.write_json("job.json", now)
 
 
 def check_same_job(job: Job, output: Output) -> dict[str, Any] | None:
     """What `job.json` in the output says, or None in a fresh one. Raises OutputError when another job wrote it."""
-    said = output.read_json("job.json")
-    if said is None:
+    there = output.read_json("job.json")
+    if there is None:
         if any(any(output.written(folder).values()) for folder in ("data", "_staging")):
             raise OutputError(
                 f"output.path: {output} holds chunk files but no job.json; use another folder or --overwrite"
             )
         return None
-    check_version(said, str(output))
-    apart = not meet(said.get("places", []), job.stored["places"])
-    if said.get("fingerprint") == job.fingerprint and not apart:
-        return said
+    check_version(there, str(output))
+    apart = not meet(there.get("places", []), job.stored["places"])
+    if there.get("fingerprint") == job.fingerprint and not apart:
+        return there
     raise OutputError(
-        f"output.path: {output} belongs to another job ({'; '.join(_differences(said, job.stored, apart))}); "
+        f"output.path: {output} belongs to another job ({'; '.join(_differences(there, job.stored, apart))}); "
         "use another output.path, or, to start afresh, --overwrite, which deletes its results"
     )
 
@@ -126,21 +152,21 @@ def check_same_job(job: Job, output: Output) -> dict[str, Any] | None:
 def _differences(there: dict[str, Any], now: dict[str, Any], apart: bool) -> list[str]:
     """What makes two jobs others, and last what differs, too, but would not."""
     before, values = there.get("values", {}), now["values"]
-    found = [
+    differing = [
         f"{key}: {_short(before.get(key))} there, {_short(values.get(key))} now"
         for key in sorted({*before, *values})
         if before.get(key) != values.get(key)
     ]
     if apart and before.get("source.path") == values["source.path"]:
-        found.append(
+        differing.append(
             f"source.path: {_short(there.get('places'))} there, {_short(now['places'])} now, with nothing in common"
         )
     one, other = _flat(there.get("config", {})), _flat(now["config"])
     harmless = [
         key for key in sorted({*one} & {*other}) if one[key] != other[key] and key not in values and key not in APART
     ]
-    found = found or ["it differs in what job.json does not hold"]
-    return found + ([f"changes no finished row: {', '.join(harmless)}"] if harmless else [])
+    differing = differing or ["it differs in what job.json does not hold"]
+    return differing + ([f"changes no finished row: {', '.join(harmless)}"] if harmless else [])
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
@@ -164,10 +190,10 @@ def check_top_k(config: JobConfig, classes: int) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what computed the results, for the record."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in ("levit-batch", *LIBRARIES):
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -91,15 +91,15 @@ class Output:
 
     def written(self, folder: str = "data") -> dict[str, list[Written]]:
         """Chunk files by the folder of their shard, from one listing of `data`, `_staging` or `_attempts`."""
-        found: dict[str, list[Written]] = defaultdict(list)
+        files: dict[str, list[Written]] = defaultdict(list)
         base = self.place.join(folder)
         for info in base.list():
             shard, _, name = info.path[len(base.path) + 1 :].rpartition("/")
             match = CHUNK_FILE.fullmatch(name)
             if match and info.type == fs.FileType.File and FOLDER.fullmatch(shard):
                 stop = None if match["last"] == "end" else int(match["last"]) + 1
-                found[shard].append(Written(int(match["first"]), stop, match["version"], name))
-        return found
+                files[shard].append(Written(int(match["first"]), stop, match["version"], name))
+        return files
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         at = self.place.join(name)
@@ -198,26 +198,26 @@ class Output:
         """Temporary files of writers that died."""
         if not self.place.local:
             return []
-        found = self.place.list(recursive=False)
+        infos = self.place.list(recursive=False)
         for folder in ("data", "_staging", "_attempts", "_lock", "runs"):
-            found += self.place.join(folder).list()
-        named = [(TEMPORARY.fullmatch(info.base_name), info) for info in found]
+            infos += self.place.join(folder).list()
+        named = [(TEMPORARY.fullmatch(info.base_name), info) for info in infos]
         return [self._at(info) for match, info in named if match and started(int(match["pid"])) is None]
 
     def own_files(self) -> list[Place]:
         """Every file below the output that this tool wrote: what `--overwrite` may delete."""
         base = self.place
-        found = [
+        infos = [
             info
             for folder in ("data", "_staging")
             for info in base.join(folder).list()
             if CHUNK_FILE.fullmatch(info.base_name)
         ]
-        found += [info for folder in ("_attempts", "runs") for info in base.join(folder).list()]
-        found += [base.join(name).info() for name in OWN_NAMES]
+        infos += [info for folder in ("_attempts", "runs") for info in base.join(folder).list()]
+        infos += [base.join(name).info() for name in OWN_NAMES]
         card = base.join("README.md")
-        found += [card.info()] if card.exists() and CARD_MARK.encode() in card.read_bytes() else []
-        return [self._at(info) for info in found if info.type == fs.FileType.File] + self.leftovers()
+        infos += [card.info()] if card.exists() and CARD_MARK.encode() in card.read_bytes() else []
+        return [self._at(info) for info in infos if info.type == fs.FileType.File] + self.leftovers()
 
     def delete(self, files: Iterable[Place]) -> None:
         """Delete files, and below the output folder the folders that this empties."""

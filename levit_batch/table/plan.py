@@ -29,13 +29,14 @@ class Replacement:
 
 
 @dataclass
-class Progress:
+class Plan:
     """The plan, sorted into done and pending.
 
     done: the finished files that count, each as the chunk it holds.
     replacements, vanished: by folder; the latter have rows in the output that the source no longer has.
     new, changed: names of shards.
     garbage: files of this tool that no longer belong to anything.
+    together: rows may move from shard to shard, so all that is new appears in one go where anything is replaced.
     """
 
     chunks: int = 0
@@ -48,35 +49,41 @@ class Progress:
     changed: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     garbage: list[Place] = field(default_factory=list)
+    together: bool = False
 
 
-def compare(
-    chunks: Iterable[Chunk], output: Output, limit: int | None, shards: Iterable[Shard], together: bool = False
-) -> Progress:
+def make_plan(
+    chunks: Iterable[Chunk],
+    output: Output,
+    limit: int | None,
+    shards: Iterable[Shard],
+    together: bool = False,
+    afresh: bool = False,
+) -> Plan:
     """Hold planned `chunks` (grouped by shard) against the files that `output` has.
 
     shards: those that were planned, also those without a chunk (no rows): every one of the source, unless there is a limit.
-    together: rows may move from shard to shard, so all that is new appears in one go where anything is replaced.
+    together: see `Plan`. afresh: nothing that `output` has counts, all of it is garbage.
     """
-    live, staged = output.written("data"), output.written("_staging")
+    live, staged = ({}, {}) if afresh else (output.written("data"), output.written("_staging"))
     planned = {shard: list(group) for shard, group in groupby(chunks, key=lambda chunk: chunk.shard)}
-    progress = Progress(garbage=output.leftovers())
+    plan = Plan(garbage=output.own_files() if afresh else output.leftovers(), together=together)
     for shard in shards:
         own = planned.get(shard.name, [])
         rows = sum(chunk.rows or 0 for chunk in own)
         folder = folder_of(shard.name)
         files = Files(shard, own, live.pop(folder, []), staged.pop(folder, []), output)
-        files.sort_into(progress)
-        progress.rows += rows
-        progress.done_rows += rows - sum(chunk.rows or 0 for chunk in files.missing)
+        files.sort_into(plan)
+        plan.rows += rows
+        plan.done_rows += rows - sum(chunk.rows or 0 for chunk in files.missing)
     if limit is None:
-        progress.vanished = sorted(live)
-        progress.garbage += [output.place.join("_staging", at, file.name) for at in staged for file in staged[at]]
-    if together and (progress.changed or progress.vanished):
-        _hold_back(progress, output, whole=limit is None)
-    progress.garbage += _old_markers(progress.pending, output)
-    progress.chunks = len(progress.done) + len(progress.pending)
-    return progress
+        plan.vanished = sorted(live)
+        plan.garbage += [output.place.join("_staging", at, file.name) for at in staged for file in staged[at]]
+    if together and (plan.changed or plan.vanished):
+        _hold_back(plan, output, whole=limit is None)
+    plan.garbage += [] if afresh else _old_markers(plan.pending, output)
+    plan.chunks = len(plan.done) + len(plan.pending)
+    return plan
 
 
 class Files:
@@ -96,7 +103,7 @@ class Files:
         self.missing = [*uncovered(planned, both)]
         self.strays = [file for file in live if file not in taken]
 
-    def sort_into(self, to: Progress) -> None:
+    def sort_into(self, to: Plan) -> None:
         name, folder = self.shard.name, folder_of(self.shard.name)
         replaced = bool(self.strays or self.ready)
         missing = [replace(chunk, staged=replaced) for chunk in self.missing]
@@ -157,24 +164,24 @@ def _stop(stop: int | None) -> int:
     return END if stop is None else stop
 
 
-def _hold_back(progress: Progress, output: Output, whole: bool) -> None:
+def _hold_back(plan: Plan, output: Output, whole: bool) -> None:
     """Stage what would be written in sight of readers: its rows may still stand in a shard that is replaced.
 
     whole: False where a limit leaves out shards that rows may have moved to: then nothing is published.
     """
-    held = {chunk.shard for chunk in progress.pending if not chunk.staged}
+    held = {chunk.shard for chunk in plan.pending if not chunk.staged}
     names: dict[str, set[str]] = defaultdict(set)
-    for chunk in progress.done + progress.pending:
+    for chunk in plan.done + plan.pending:
         if chunk.shard in held:
             names[folder_of(chunk.shard)].add(output.file_name(chunk))
-    progress.replacements |= {folder: Replacement(frozenset(files)) for folder, files in names.items()}
+    plan.replacements |= {folder: Replacement(frozenset(files)) for folder, files in names.items()}
     if not whole:
-        progress.replacements = {at: replace(one, whole=False) for at, one in progress.replacements.items()}
-    progress.pending = [replace(chunk, staged=True) for chunk in progress.pending]
+        plan.replacements = {at: replace(one, whole=False) for at, one in plan.replacements.items()}
+    plan.pending = [replace(chunk, staged=True) for chunk in plan.pending]
 
 
 def _old_markers(pending: list[Chunk], output: Output) -> list[Place]:
     """Markers of attempts at chunks that are not pending: their process died between the chunk's file and the marker."""
     names = {output.chunk_name(chunk) for chunk in pending}
-    found = [f"{folder}/{file.name}" for folder, files in output.written("_attempts").items() for file in files]
-    return [output.place.join("_attempts", name) for name in found if name not in names]
+    markers = [f"{folder}/{file.name}" for folder, files in output.written("_attempts").items() for file in files]
+    return [output.place.join("_attempts", name) for name in markers if name not in names]

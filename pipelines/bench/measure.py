@@ -116,7 +116,7 @@ def models(prepared: Prepared, sample: Sample, say: Callable[[str], None]) -> li
     dtypes = dict.fromkeys([prepared.dtype, "float32", "float16" if gpu else "bfloat16"])
     own = make_runtime(config.model, gpu, "float32", config.compute.batch_size).batch
     sizes = dict.fromkeys([own, 32])
-    found = []
+    rates = []
     for name, dtype, batch in itertools.product(FASTEST_FIRST, dtypes, sizes):
         if name != "torch" and batch != own:  # each would be an export of its own
             continue
@@ -124,8 +124,8 @@ def models(prepared: Prepared, sample: Sample, say: Callable[[str], None]) -> li
         if why_not(name, runtime) is None:
             say(f"measuring {name}, {dtype}, batch {batch}")
             result = _rate(name, folded, runtime, prepared, pixels)
-            found.append({"backend": name, "dtype": dtype, "batch": batch} | result)
-    return found
+            rates.append({"backend": name, "dtype": dtype, "batch": batch} | result)
+    return rates
 
 
 def _rate(name: str, folded: Any, runtime: Runtime, prepared: Prepared, pixels: np.ndarray) -> dict[str, Any]:

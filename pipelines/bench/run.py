@@ -83,13 +83,13 @@ def estimate(
     prepared: Prepared, rate: float, replicas: int, here: int, hours: float | None, price: float | None
 ) -> dict[str, Any]:
     """Time and cost of what is pending, for replicas that each label `rate` images a second."""
-    progress = prepared.progress()
-    pending = progress.rows - progress.done_rows
+    plan = prepared.plan()
+    pending = plan.rows - plan.done_rows
     took = pending / rate
     machines = math.ceil(replicas / here)
     return {
         "images_per_second_per_replica": rate,
-        "rows": progress.rows,
+        "rows": plan.rows,
         "pending": pending,
         "replicas": replicas,
         "images_per_second": rate * replicas,
@@ -101,35 +101,35 @@ def estimate(
     }
 
 
-def show(said: dict[str, Any]) -> None:
+def print_bench(measured: dict[str, Any]) -> None:
     """The same for a reader at a terminal."""
     out = console()
-    spent = said["milliseconds"]
+    spent = measured["milliseconds"]
     rows = [(stage, f"{spent[stage]:.2f}", f"{_rate(spent[stage])}", _share(spent, stage)) for stage in STAGES]
     rows.append(("all", f"{spent['whole']:.2f}", _rate(spent["whole"]), ""))
-    used = said["backend"]
+    used = measured["backend"]
     way = f"{used['name']}, {used['dtype']}, batch {used['batch'] or 'found by trying'}"
-    title = f"One replica ({way}) on {said['rows']} of the job's images"
+    title = f"One replica ({way}) on {measured['rows']} of the job's images"
     out.print(table(title, ("stage", "ms/image", "images/s", "share"), rows, (1, 2, 3)))
     out.print()
-    cells = [(m["backend"], m["dtype"], str(m["batch"]), _model(m)) for m in said["models"]]
+    cells = [(m["backend"], m["dtype"], str(m["batch"]), _model(m)) for m in measured["models"]]
     out.print(table("The model alone, one replica", ("backend", "dtype", "batch", "images/s"), cells, (2, 3)))
     out.print()
-    for line in words(said):
+    for line in words(measured):
         out.print(line)
 
 
-def words(said: dict[str, Any]) -> list[str]:
+def words(measured: dict[str, Any]) -> list[str]:
     """The conclusions, one line each."""
-    limit, plan = said["limit"], said["estimate"]
+    limit, plan = measured["limit"], measured["estimate"]
     lines = [
-        f"bottleneck  {said['bottleneck']}",
+        f"bottleneck  {measured['bottleneck']}",
         f"limit       {limit['images_per_second']:.0f} images/s on this machine, were the model at the peak of "
         f"{limit['peak_gmacs_per_second']:.0f} GMAC/s a core or GPU; the model is at {limit['model_share_of_peak']:.0%} of it, "
         f"the job at {limit['reached']:.0%} of the limit",
     ]
-    if said["balance"]["cpus_per_replica"] is not None:
-        lines.append(f"balance     {said['balance']['cpus_per_replica']:.1f} CPUs decoding keep one GPU busy")
+    if measured["balance"]["cpus_per_replica"] is not None:
+        lines.append(f"balance     {measured['balance']['cpus_per_replica']:.1f} CPUs decoding keep one GPU busy")
     lines.append(
         f"estimate    {plan['pending']:,} of {plan['rows']:,} rows are pending: {_time(plan['seconds'])} with "
         f"{plural(plan['replicas'], 'replica')} ({plan['images_per_second']:.0f} images/s)"
@@ -149,8 +149,8 @@ def _share(spent: dict[str, float], stage: str) -> str:
     return f"{spent[stage] / sum(spent[name] for name in STAGES):.0%}"
 
 
-def _model(found: dict[str, Any]) -> str:
-    return f"{found['images_per_second']:.0f}" if found["error"] is None else "wrong results"
+def _model(one: dict[str, Any]) -> str:
+    return f"{one['images_per_second']:.0f}" if one["error"] is None else "wrong results"
 
 
 def _time(seconds: float) -> str:

@@ -66,7 +66,7 @@ def silently(local: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _without_helpers() -> Iterator[None]:
     """A Ray that is started inside has no autoscaler, no API server (which also without a dashboard is started) and no log
-    monitor. Ray has no setting for that; one whose inside has other names keeps them, and works as well."""
+    monitor. Ray has no setting for that; a Ray with other internals keeps these processes and works all the same."""
     from ray._private.node import Node
 
     kept = {name: getattr(Node, name) for name in NEEDLESS if hasattr(Node, name)}

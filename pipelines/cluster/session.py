@@ -15,7 +15,7 @@ from levit_batch.errors import ConfigError, JobError
 from levit_batch.job.config import ComputeConfig, JobConfig
 from levit_batch.storage.place import scheme
 from pipelines.cluster.local import own_folder, sigterm_kept, silently
-from pipelines.cluster.sizing import Capacity, Nodes, Size, size_for, why_not
+from pipelines.cluster.sizing import Capacity, Nodes, NoRoomError, Size, size_for
 from pipelines.interrupt import deferred
 
 # Descriptors, records and one copy of the weights: a replica's pixels stay in its own memory.
@@ -55,6 +55,25 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
             stack.enter_context(own_folder(Path(started.address_info["session_dir"])))
         stack.callback(shut_down)
         yield
+
+
+class Session(contextlib.ExitStack):
+    """Ray, from when it is first needed to the end of the context: started here, or the cluster at `compute.address`."""
+
+    def __init__(self, compute: ComputeConfig, verbose: bool):
+        super().__init__()
+        self.compute, self.verbose, self.opened = compute, verbose, False
+
+    def open(self) -> None:
+        """Start or join Ray, unless that is done."""
+        if not self.opened:
+            self.enter_context(ray_session(self.compute, self.verbose))
+            self.opened = True
+
+    def join(self) -> None:
+        """A cluster is joined at once: it says whether there are GPUs, and who sees which disk."""
+        if self.compute.address is not None:
+            self.open()
 
 
 def shut_down() -> None:
@@ -128,15 +147,15 @@ def _groups() -> list[tuple[dict[str, float], int]] | None:
 
     Open-source Ray does not tell a driver of its autoscaler, so `NODE_GROUPS` does; `levit-batch manifest` sets it.
     """
-    said = os.environ.get(NODE_GROUPS)
-    if not said:
+    groups = os.environ.get(NODE_GROUPS)
+    if not groups:
         return None
     try:
         return [
-            ({name: float(n) for name, n in resources.items()}, int(count)) for resources, count in json.loads(said)
+            ({name: float(n) for name, n in resources.items()}, int(count)) for resources, count in json.loads(groups)
         ]
     except (ValueError, TypeError, AttributeError) as e:
-        raise ConfigError(f'{NODE_GROUPS}: {said!r} is not like [[{{"CPU": 8, "GPU": 1}}, 4]]: {e}') from None
+        raise ConfigError(f'{NODE_GROUPS}: {groups!r} is not like [[{{"CPU": 8, "GPU": 1}}, 4]]: {e}') from None
 
 
 def size_of(
@@ -146,22 +165,21 @@ def size_of(
     measured: float | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Size:
-    """How many replicas of what size, for `tasks` tasks. Raises ConfigError when the cluster can never hold them.
+    """How many replicas of what size, for `tasks` tasks. Raises NoRoomError when the cluster can never hold them.
 
     A cluster gets `NODES_WAIT` seconds to become large enough; this machine none.
     """
     deadline = time.monotonic() + (NODES_WAIT if compute.address else 0)
-    said = False
+    waiting = False
     while True:
-        found = capacity()
-        size = size_for(compute, gpu, tasks, found, measured)
-        if size is not None:
-            return size
-        if time.monotonic() >= deadline:
-            raise ConfigError(why_not(compute, gpu, found))
-        if not said:
-            say(f"waiting for nodes: {why_not(compute, gpu, found)}")
-            said = True
+        try:
+            return size_for(compute, gpu, tasks, capacity(), measured)
+        except NoRoomError as e:
+            if time.monotonic() >= deadline:
+                raise
+            if not waiting:
+                say(f"waiting for nodes: {e}")
+        waiting = True
         time.sleep(1)
 
 

@@ -11,6 +11,10 @@ UNLIMITED = 1 << 30
 SPARE = 1.2  # decode tasks over what the measured times ask for: a replica that waits costs more than one CPU
 
 
+class NoRoomError(ConfigError):
+    """What is asked for does not fit on the cluster, at the least not yet."""
+
+
 @dataclass(frozen=True)
 class Nodes:
     """`count` nodes that each have `resources` (Ray's names: CPU, GPU, accelerator_type:A100, ...)."""
@@ -81,10 +85,8 @@ def room(nodes: Iterable[Nodes], shape: dict[str, float]) -> int:
     return min(UNLIMITED, sum(part.room(shape) for part in nodes))
 
 
-def size_for(
-    compute: ComputeConfig, gpu: bool, tasks: int, capacity: Capacity, measured: float | None = None
-) -> Size | None:
-    """The largest pool that `compute` asks for and that fits, for `tasks` tasks; None where not even the smallest fits.
+def size_for(compute: ComputeConfig, gpu: bool, tasks: int, capacity: Capacity, measured: float | None = None) -> Size:
+    """The largest pool that `compute` asks for and that fits, for `tasks` tasks. Raises NoRoomError when the least does not.
 
     measured: decode seconds per predict second of earlier runs. A replica on a GPU takes no CPU by name, and a decode
     task one: no order in which Ray places them leaves a replica without room. The replicas' own CPUs are kept free.
@@ -94,12 +96,16 @@ def size_for(
     apart = gpus > 0 or compute.decode_cpus != "auto"
     size = Size((1, 1, 1), gpus, 0.0 if gpus else 1.0, None, compute.accelerator_type)
     there, cpus = room(capacity.largest, size.shape), room(capacity.largest, {"CPU": 1})
+    one = (plural(gpus, "GPU") if gpus else "1 CPU") + (f" of type {size.accelerator_type}" if size.accelerator_type else "")
+    if not there:
+        plain = room(capacity.largest, {"GPU": gpus, "CPU": size.cpus})
+        key = "accelerator_type" if size.accelerator_type and plain else "gpus_per_replica" if gpus else "replicas"
+        raise NoRoomError(f"compute.{key}: one replica takes {one}, and no node has it; the cluster has {capacity}")
     if apart and not gpus:  # a replica and its decode tasks share the CPUs
         decode = max(0, min(int(compute.decode_cpus), cpus - 1))
         apart, there = decode > 0, there // (decode + 1)
-    replicas = replica_range(compute, there, tasks, capacity, size)
-    if replicas is None:
-        return None
+        one += f" and {plural(compute.decode_cpus, 'CPU')} to decode"
+    replicas = replica_range(compute, there, tasks, capacity, one)
     wanted = per_replica(compute, gpus, cpus, there, measured)
     free = cpus - (0 if gpus else replicas[1])
     decoders = tuple(min(n * wanted, max(free, 0)) for n in replicas) if apart else None
@@ -107,19 +113,21 @@ def size_for(
 
 
 def replica_range(
-    compute: ComputeConfig, there: int, tasks: int, capacity: Capacity, size: Size
-) -> tuple[int, int, int] | None:
-    """(fewest, most, at the start), or None when the fewest do not fit."""
+    compute: ComputeConfig, there: int, tasks: int, capacity: Capacity, one: str
+) -> tuple[int, int, int]:
+    """(fewest, most, at the start) of replicas that each take `one`. Raises NoRoomError when the fewest do not fit."""
     if isinstance(compute.replicas, ReplicaRange):
         least, most = compute.replicas.min, min(compute.replicas.max, there)
     elif compute.replicas == "auto":
         least, most = 1, there
     else:
         least = most = compute.replicas
-    most = min(most, tasks)
-    least = min(least, tasks)
+    asked = compute.replicas.min if isinstance(compute.replicas, ReplicaRange) else compute.replicas
+    least, most = min(least, tasks), min(most, tasks)
     if most > there or least > most or most < 1:
-        return None
+        raise NoRoomError(
+            f"compute.replicas: {asked} replicas of {one} do not fit; the cluster has {capacity}: room for {there}"
+        )
     # A cluster that stays as it is starts complete and stays so; one that grows begins by asking for all of it.
     return (most if compute.replicas == "auto" and not capacity.grows else least, most, most)
 
@@ -136,22 +144,3 @@ def per_replica(compute: ComputeConfig, gpus: float, cpus: int, there: int, meas
 def check_fraction(gpus: float) -> None:
     if gpus > 1 and gpus != int(gpus):
         raise ConfigError(f"compute.gpus_per_replica: {gpus:g} should be a fraction of one GPU, or a whole number")
-
-
-def why_not(compute: ComputeConfig, gpu: bool, capacity: Capacity) -> str:
-    """One line for a request that `capacity` cannot meet."""
-    gpus = (1.0 if gpu else 0.0) if compute.gpus_per_replica == "auto" else float(compute.gpus_per_replica)
-    size = Size((1, 1, 1), gpus, 0.0 if gpus else 1.0, None, compute.accelerator_type)
-    there = room(capacity.largest, size.shape)
-    kind = f" of type {size.accelerator_type}" if size.accelerator_type else ""
-    one = (plural(gpus, "GPU") if gpus else "1 CPU") + kind
-    if not there:
-        plain = room(capacity.largest, {"GPU": gpus, "CPU": size.cpus})
-        key = "accelerator_type" if kind and plain else "gpus_per_replica" if gpus else "replicas"
-        return f"compute.{key}: one replica takes {one}, and no node has it; the cluster has {capacity}"
-    asked = compute.replicas.min if isinstance(compute.replicas, ReplicaRange) else compute.replicas
-    decode = "" if gpus or compute.decode_cpus == "auto" else f" and {plural(compute.decode_cpus, 'CPU')} to decode"
-    return (
-        f"compute.replicas: {asked} replicas of {one}{decode} do not fit; the cluster has {capacity}: room for "
-        f"{there // (1 + (0 if not decode else int(compute.decode_cpus)))}"
-    )

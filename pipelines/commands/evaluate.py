@@ -1,14 +1,15 @@
-"""`levit-batch evaluate OUTPUT`: metrics of a finished output, without running the model."""
+"""`levit-batch evaluate OUTPUT`: compute metrics.json and report.html of an output again."""
 
 import argparse
 import json
 
+from pipelines.commands.arguments import add_json_argument, add_output_argument
+
 WORST = 10
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("evaluate", help="compute metrics.json and report.html of an output again")
-    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_argument(parser)
     parser.add_argument("--target-table", metavar="PARQUET", help="take the truth from this table, not from the output")
     parser.add_argument("--on", default="shard,row", metavar="COLUMNS", help="its key, also in the output (shard,row)")
     parser.add_argument(
@@ -19,8 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         action=argparse.BooleanOptionalAction,
         help="read sample images again from wherever job.json says the source is, or from nowhere (default: from local disks)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.set_defaults(run=run)
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(metrics))
     else:
-        show(metrics, names, args.output, truth.unmatched if truth else 0)
+        print_metrics(metrics, names, args.output, truth.unmatched if truth else 0)
     return 0
 
 
-def show(metrics: dict, names: list[str], path: str, unmatched: int) -> None:
+def print_metrics(metrics: dict, names: list[str], path: str, unmatched: int) -> None:
     """Print the figures that matter most."""
     from levit_batch.results.page.formats import count, figure, percent
     from pipelines.screen.console import console, table

@@ -1,17 +1,17 @@
-"""`levit-batch export OUTPUT --to FORMAT`: the output in another tool's form."""
+"""`levit-batch export OUTPUT --to FORMAT`: write an output in another tool's form."""
 
 import argparse
+
+from pipelines.commands.arguments import add_output_argument
 
 FORMATS = ("csv", "jsonl", "numpy", "cleanlab", "fiftyone")
 HELP = "the form; in CSV an apostrophe precedes texts that a spreadsheet would take for formulas, jsonl has them as they are"
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("export", help="write an output in another tool's form")
-    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_argument(parser)
     parser.add_argument("--to", required=True, choices=FORMATS, help=HELP)
     parser.add_argument("--out", metavar="DIR", help="new folder to write to (OUTPUT's name and the form, here)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

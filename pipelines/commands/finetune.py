@@ -1,4 +1,4 @@
-"""`levit-batch finetune CONFIG`: train a LeViT on labelled images."""
+"""`levit-batch finetune CONFIG`: train a LeViT on labelled images; run it again to go on."""
 
 import argparse
 import json
@@ -6,18 +6,14 @@ import sys
 from typing import Any
 
 from levit_batch.job.load import load_config
+from pipelines.commands.arguments import add_config_arguments, add_json_argument, add_verbose_argument
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("finetune", help="train a LeViT on labelled images; run it again to go on")
-    parser.add_argument("config", metavar="CONFIG", help="YAML file of the training")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, for example train.epochs=5"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser, "training", "train.epochs=5")
     parser.add_argument("--overwrite", action="store_true", help="start afresh: delete the training in the output")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
-    parser.set_defaults(run=run)
+    add_json_argument(parser)
+    add_verbose_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,15 +1,15 @@
-"""`levit-batch history OUTPUT`: the runs into an output, as a table."""
+"""`levit-batch history OUTPUT`: list the runs into an output."""
 
 import argparse
 import json
 
+from pipelines.commands.arguments import add_json_argument, add_output_argument
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("history", help="list the runs into an output")
-    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_argument(parser)
     parser.add_argument("-n", type=int, default=30, metavar="RUNS", help="at most so many, the latest (30)")
-    parser.add_argument("--json", action="store_true", help="print the records as one JSON list on standard output")
-    parser.set_defaults(run=run)
+    add_json_argument(parser, "the records as one JSON list")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,14 +1,14 @@
-"""`levit-batch join OUTPUT`: predictions beside the columns of their source."""
+"""`levit-batch join OUTPUT`: put predictions beside the source's own columns, in one Parquet file."""
 
 import argparse
 
+from pipelines.commands.arguments import add_output_argument
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("join", help="put predictions beside the source's own columns, in one Parquet file")
-    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_argument(parser)
     parser.add_argument("--out", metavar="FILE", help="file to write (OUTPUT's name and -joined.parquet, here)")
     parser.add_argument("--columns", metavar="NAMES", help="only these columns of the source, a comma between them")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,16 +1,14 @@
-"""`levit-batch logs JOB`: what a job on a cluster prints."""
+"""`levit-batch logs JOB`: show what a job on a cluster has printed."""
 
 import argparse
 
-from pipelines.commands.job_arguments import add_address_argument
+from pipelines.commands.arguments import add_address_argument
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("logs", help="show what a job on a cluster has printed")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="a job's name or id")
     add_address_argument(parser)
     parser.add_argument("--follow", action="store_true", help="go on until the job ends")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

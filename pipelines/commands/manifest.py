@@ -1,21 +1,19 @@
-"""`levit-batch manifest CONFIG --kind rayjob|raycronjob --image IMAGE`: the job for KubeRay, printed."""
+"""`levit-batch manifest CONFIG --kind rayjob|raycronjob --image IMAGE`:
+print a KubeRay manifest: levit-batch manifest ... | kubectl apply -f -.
+"""
 
 import argparse
 
-from pipelines.commands.job_arguments import add_job_arguments, job_and_values
+from pipelines.commands.arguments import add_job_arguments, job_and_values
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser(
-        "manifest", help="print a KubeRay manifest: levit-batch manifest ... | kubectl apply -f -"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     parser.add_argument("--kind", choices=("rayjob", "raycronjob"), default="rayjob")
     parser.add_argument("--cron", metavar="LINE", help='when, five fields: "0 2 * * *" (raycronjob)')
     parser.add_argument("--timezone", default="UTC", metavar="ZONE", help="of --cron, for example Europe/Berlin")
     parser.add_argument("--nightly", action="store_true", help="a rayjob that runs the nightly recipe once")
     add_kubernetes_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def add_kubernetes_arguments(parser: argparse.ArgumentParser) -> None:

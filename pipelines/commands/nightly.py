@@ -1,22 +1,26 @@
-"""`levit-batch nightly CONFIG`: what a scheduler calls."""
+"""`levit-batch nightly CONFIG`: label what is new, compare it with the nights before, notify."""
 
 import argparse
 import json
 import sys
 
-from pipelines.commands.job_arguments import add_job_arguments, add_lock_argument, job_config
+from pipelines.commands.arguments import (
+    add_job_arguments,
+    add_json_argument,
+    add_lock_argument,
+    add_verbose_argument,
+    job_config,
+)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("nightly", help="label what is new, compare it with the nights before, notify")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     add_lock_argument(parser)
     parser.add_argument(
         "--fail-on-drift", action="store_true", help="exit code 4 when tonight's rows differ from before"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
-    parser.set_defaults(run=run)
+    add_json_argument(parser)
+    add_verbose_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

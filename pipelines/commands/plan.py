@@ -1,22 +1,20 @@
-"""`levit-batch plan CONFIG`: what a run would do; changes nothing."""
+"""`levit-batch plan CONFIG`: show shards, rows, chunks, done and pending; changes nothing."""
 
 import argparse
 import json
 
-from pipelines.commands.job_arguments import add_job_arguments, job_config
+from pipelines.commands.arguments import add_job_arguments, add_json_argument, job_config
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("plan", help="show shards, rows, chunks, done and pending; changes nothing")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.set_defaults(run=run)
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     config = job_config(args)
     from pipelines.label.describe import describe, plan_text
 
-    said = describe(config)
-    print(json.dumps(said) if args.json else plan_text(said))
+    plan = describe(config)
+    print(json.dumps(plan) if args.json else plan_text(plan))
     return 0

@@ -1,14 +1,12 @@
-"""`levit-batch push OUTPUT REPO`: an output to the Hugging Face Hub."""
+"""`levit-batch push OUTPUT REPO`: upload an output to the Hugging Face Hub as a dataset."""
 
 import argparse
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("push", help="upload an output to the Hugging Face Hub as a dataset")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="folder that `levit-batch run` wrote")
     parser.add_argument("repo", metavar="REPO", help="dataset repository, USER/NAME; made if it does not exist")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

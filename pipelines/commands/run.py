@@ -1,14 +1,19 @@
-"""`levit-batch run CONFIG`: label what is pending."""
+"""`levit-batch run CONFIG`: label a dataset; run it again to go on, or to label what is new."""
 
 import argparse
 import json
 import sys
 
-from pipelines.commands.job_arguments import add_job_arguments, add_lock_argument, job_config
+from pipelines.commands.arguments import (
+    add_job_arguments,
+    add_json_argument,
+    add_lock_argument,
+    add_verbose_argument,
+    job_config,
+)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("run", help="label a dataset; run it again to go on, or to label what is new")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="start afresh: delete what this tool wrote to the output"
@@ -18,9 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--drop-vanished", action="store_true", help="delete the rows of what the source no longer has, in place of keeping them"
     )
     add_lock_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
-    parser.set_defaults(run=run)
+    add_json_argument(parser)
+    add_verbose_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,15 +1,14 @@
-"""`levit-batch schedule CONFIG --cron "0 2 * * *" --target systemd`: what a scheduler needs, printed or installed."""
+"""`levit-batch schedule CONFIG --cron "0 2 * * *" --target systemd`:
+print (or install) what a scheduler needs to run a job every night.
+"""
 
 import argparse
 
-from pipelines.commands.job_arguments import add_job_arguments, job_and_values, overrides
+from pipelines.commands.arguments import add_job_arguments, job_and_values, overrides
 from pipelines.commands.manifest import add_kubernetes_arguments, kubernetes, resource_name
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser(
-        "schedule", help="print (or install) what a scheduler needs to run a job every night"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     parser.add_argument("--cron", required=True, metavar="LINE", help='when, five fields: "0 2 * * *"')
     parser.add_argument("--timezone", default="UTC", metavar="ZONE", help="of --cron, for example Europe/Berlin")
@@ -19,7 +18,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--flavor", default="cpu-upgrade", help="machine of Hugging Face Jobs (default: cpu-upgrade)")
     add_kubernetes_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`levit-batch schema`: the JSON Schema of a job's configuration, for editors."""
+"""`levit-batch schema`: print the JSON Schema of the configuration."""
 
 import argparse
 import json
@@ -6,9 +6,8 @@ import json
 from levit_batch.job.config import JobConfig
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("schema", help="print the JSON Schema of the configuration")
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,12 +1,13 @@
-"""`levit-batch show OUTPUT`: rows in the terminal."""
+"""`levit-batch show OUTPUT`: look at rows of an output."""
 
 import argparse
 import sys
 
+from pipelines.commands.arguments import add_json_argument, add_output_argument
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("show", help="look at rows of an output")
-    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_argument(parser)
     parser.add_argument("--errors", action="store_true", help="only rows with an error")
     parser.add_argument("--label", metavar="NAME", help="only rows with this label")
     parser.add_argument(
@@ -14,12 +15,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--columns", metavar="NAMES", help="show these columns, a comma between them")
     parser.add_argument("-n", type=int, default=20, metavar="ROWS", help="at most so many rows (20)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a row on standard output")
-    parser.set_defaults(run=run)
+    add_json_argument(parser, "one JSON object a row")
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.results.select import cells, select
+    from levit_batch.results.select import select
     from levit_batch.table.read import job_of, open_output
 
     output = open_output(args.output)
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.writelines(json_line(row) for row in rows.to_pylist())
         return 0
     from pipelines.screen.console import console, table
+    from pipelines.screen.rows import cells
 
     head, texts = cells(rows, job_of(output)["class_names"])
     out = console()

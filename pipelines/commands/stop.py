@@ -1,15 +1,13 @@
-"""`levit-batch stop JOB`: end a job on a cluster; submitted again, it goes on."""
+"""`levit-batch stop JOB`: stop a job on a cluster; what it wrote stays."""
 
 import argparse
 
-from pipelines.commands.job_arguments import add_address_argument
+from pipelines.commands.arguments import add_address_argument
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("stop", help="stop a job on a cluster; what it wrote stays")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="a job's name or id")
     add_address_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

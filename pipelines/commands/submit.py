@@ -1,13 +1,12 @@
-"""`levit-batch submit CONFIG --address http://HEAD:8265`: run a job on a Ray cluster."""
+"""`levit-batch submit CONFIG --address http://HEAD:8265`: send a job to a running Ray cluster, and wait for it."""
 
 import argparse
 import sys
 
-from pipelines.commands.job_arguments import add_address_argument, add_job_arguments, job_and_values
+from pipelines.commands.arguments import add_address_argument, add_job_arguments, job_and_values
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("submit", help="send a job to a running Ray cluster, and wait for it")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     add_address_argument(parser)
     parser.add_argument("--name", help="the job's name; refused while one of that name runs (default: the file's)")
@@ -32,7 +31,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--nightly", action="store_true", help="run the nightly recipe: drift and notification, too")
     parser.add_argument("--fail-on-drift", action="store_true", help="with --nightly: exit code 4 on drift")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,6 +68,6 @@ def _watch(jobs, job_id: str, follow: bool) -> int:
     from pipelines.submit.run import as_json, exit_code, wait
 
     ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
-    said = as_json(ended)
-    print(f"{job_id} {said['status']}, exit code {said['exit_code']}: {said['message']}", file=sys.stderr)
+    job = as_json(ended)
+    print(f"{job_id} {job['status']}, exit code {job['exit_code']}: {job['message']}", file=sys.stderr)
     return exit_code(ended)

@@ -77,7 +77,7 @@ class Decoder:
             since = time.perf_counter()
             encoded = cell_buffers(table[IMAGE_BYTES])
             pixels, errors = preprocess(encoded)
-            errors = [said or found for said, found in zip(table[READ_ERROR].to_pylist(), errors, strict=True)]
+            errors = [unread or bad for unread, bad in zip(table[READ_ERROR].to_pylist(), errors, strict=True)]
             part.bytes += sum(len(data) for data in encoded if data is not None)
             part.errors += errors
             part.tables.append(self._rest(table, part))

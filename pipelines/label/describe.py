@@ -5,7 +5,7 @@ from typing import Any
 from levit_batch.job.config import JobConfig
 from levit_batch.storage.redact import redact
 from levit_batch.table.output import Output
-from levit_batch.table.plan import Progress
+from levit_batch.table.plan import Plan
 from levit_batch.table.read import shard_names
 from pipelines.cluster.session import uses_gpu
 from pipelines.label.prepare import Prepared, prepare
@@ -14,23 +14,24 @@ from pipelines.label.record import NAMES, named
 
 def describe(config: JobConfig) -> dict[str, Any]:
     """The plan as JSON values. Raises UserError for what would stop the run."""
+    output = Output(config.output)
     asked = config.compute.address is None or config.compute.gpus_per_replica != "auto"
-    prepared = prepare(config, uses_gpu(config.compute) if asked else had_gpu(Output(config.output)))
+    prepared = prepare(config, uses_gpu(config.compute) if asked else had_gpu(output), output)
     prepared.check_output()
-    progress = prepared.progress()
-    prepared.check_gone(progress, config.output.max_gone_rate)
-    return describe_progress(prepared, progress) | {"device_assumed": not asked}
+    plan = prepared.plan()
+    prepared.check_gone(plan, config.output.max_gone_rate)
+    return describe_plan(prepared, plan) | {"device_assumed": not asked}
 
 
 def had_gpu(output: Output) -> bool:
     """Whether the rows in `output` may come from GPUs. A plan joins no cluster: it takes the cluster for what it was before."""
-    said = output.read_json("job.json") or {}
-    return said.get("values", {}).get("model.backend") == "torch"
+    job = output.read_json("job.json") or {}
+    return job.get("values", {}).get("model.backend") == "torch"
 
 
-def describe_progress(prepared: Prepared, progress: Progress) -> dict[str, Any]:
+def describe_plan(prepared: Prepared, plan: Plan) -> dict[str, Any]:
     config, checkpoint = prepared.config, prepared.checkpoint
-    unknown = any(chunk.stop is None for chunk in progress.done + progress.pending)
+    unknown = any(chunk.stop is None for chunk in plan.done + plan.pending)
     return redact(
         {
             "source": {"type": config.source.type, "path": config.source.path, "revision": prepared.source.revision},
@@ -46,42 +47,39 @@ def describe_progress(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             "output": {"path": config.output.path, "format": config.output.format},
             "fingerprint": prepared.job.fingerprint,
             "shards": len(prepared.shards),
-            "rows": progress.rows,
+            "rows": plan.rows,
             "rows_known": not unknown,
-            "chunks": progress.chunks,
-            "done": {"chunks": len(progress.done), "rows": progress.done_rows},
-            "pending": {"chunks": len(progress.pending), "rows": progress.rows - progress.done_rows},
-            "new": named(progress.new),
-            "changed": named(progress.changed),
-            "vanished": {"count": len(progress.vanished), "names": shard_names(prepared.output, progress.vanished[:NAMES])},
+            "chunks": plan.chunks,
+            "done": {"chunks": len(plan.done), "rows": plan.done_rows},
+            "pending": {"chunks": len(plan.pending), "rows": plan.rows - plan.done_rows},
+            "new": named(plan.new),
+            "changed": named(plan.changed),
+            "vanished": {"count": len(plan.vanished), "names": shard_names(prepared.output, plan.vanished[:NAMES])},
             "columns": [f"{field.name}: {field.type}" for field in prepared.columns],
         }
     )
 
 
-def plan_text(said: dict[str, Any]) -> str:
+def plan_text(plan: dict[str, Any]) -> str:
     """The plan for a reader at a terminal."""
-    checkpoint, about = (
-        said["checkpoint"],
-        "" if said["rows_known"] else " (at least: some shards are counted when read)",
-    )
-    path = said["source"]["path"]
-    assumed = " (assumed: the cluster is not asked)" if said["device_assumed"] else ""
+    source, checkpoint, path = plan["source"], plan["checkpoint"], plan["source"]["path"]
+    about = "" if plan["rows_known"] else " (at least: some shards are counted when read)"
+    assumed = " (assumed: the cluster is not asked)" if plan["device_assumed"] else ""
     lines = [
-        ("source", f"{said['source']['type']}  {path if isinstance(path, str) else ', '.join(path)}" + _at(said["source"])),
+        ("source", f"{source['type']}  {path if isinstance(path, str) else ', '.join(path)}" + _at(source)),
         ("checkpoint", f"{checkpoint['name']}{_at(checkpoint)}  {checkpoint['classes']} classes, {checkpoint['dtype']}{assumed}, "
                        f"heads: {checkpoint['heads']}, embedding: {checkpoint['embedding']}"),
-        ("output", f"{said['output']['path']}  ({said['output']['format']})"),
-        ("plan", f"{said['shards']:,} shards, {said['rows']:,} rows{about}, {said['chunks']:,} chunks"),
-        ("done", f"{said['done']['rows']:,} rows in {said['done']['chunks']:,} chunks"),
-        ("pending", f"{said['pending']['rows']:,} rows in {said['pending']['chunks']:,} chunks"),
+        ("output", f"{plan['output']['path']}  ({plan['output']['format']})"),
+        ("plan", f"{plan['shards']:,} shards, {plan['rows']:,} rows{about}, {plan['chunks']:,} chunks"),
+        ("done", f"{plan['done']['rows']:,} rows in {plan['done']['chunks']:,} chunks"),
+        ("pending", f"{plan['pending']['rows']:,} rows in {plan['pending']['chunks']:,} chunks"),
     ]  # fmt: skip
     for kind in ("changed", "vanished"):
-        if said[kind]["count"]:
-            lines.append((kind, f"{said[kind]['count']:,} shards: {', '.join(said[kind]['names'])}"))
-    lines.append(("columns", ", ".join(column.split(":")[0] for column in said["columns"])))
+        if plan[kind]["count"]:
+            lines.append((kind, f"{plan[kind]['count']:,} shards: {', '.join(plan[kind]['names'])}"))
+    lines.append(("columns", ", ".join(column.split(":")[0] for column in plan["columns"])))
     return "\n".join(f"{name:<11}{text}" for name, text in lines)
 
 
-def _at(said: dict[str, Any]) -> str:
-    return f" @ {said['revision']}" if said.get("revision") else ""
+def _at(where: dict[str, Any]) -> str:
+    return f" @ {where['revision']}" if where.get("revision") else ""

@@ -1,13 +1,16 @@
 """Ray Data runs the chunks: descriptors in, one small record a chunk out, also when replicas or nodes die."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import ray
 
+from levit_batch.errors import UserError
 from levit_batch.job.chunks import Chunk, chunk_table
+from levit_batch.table.plan import Plan
 from pipelines.cluster.session import size_of
 from pipelines.cluster.sizing import Size
 from pipelines.cluster.supervise import is_lost, supervise
@@ -15,10 +18,33 @@ from pipelines.label.prepare import Prepared
 from pipelines.label.record import RunRecord, measured_decode
 from pipelines.label.replica import DecodeTask, Replica
 from pipelines.label.work import Work
+from pipelines.screen.progress import Display
 
 GROUPS_PER_REPLICA = 25  # tasks that a replica gets through a long job, at the least
 LARGEST_GROUP = 16  # chunks in one task, until that makes more than MOST_GROUPS of them: each costs the driver a millisecond
 MOST_GROUPS = 6_000
+REFUSALS = 3  # by the output, in a row, for each replica: once may be a moment
+PASSES = 3  # over chunks that failed: a source that answers again a minute later costs nothing
+
+
+def label_pending(prepared: Prepared, plan: Plan, run: RunRecord, display: Display, redo: bool) -> None:
+    """Run the pending chunks through Ray Data, those that failed up to `PASSES` times.
+
+    Raises UserError for what no chunk will fare better with: an output that took none of the last `REFUSALS` of each replica.
+    """
+    execution, pending, refused = Execution(prepared, run, redo, display.say), plan.pending, 0
+    for _ in range(PASSES):
+        run.forget_failures(pending)
+        for record in execution.records(pending):
+            refused = refused + 1 if record.get("refused") else 0
+            if record.get("exit_code") == UserError.exit_code and refused in (0, REFUSALS * run.size.replicas[1]):
+                raise UserError(record["failed"])  # no chunk will fare better
+            run.add(record)
+            display.add(record)
+        pending = [chunk for chunk in pending if str(chunk) in run.again]
+        if not pending:
+            return
+        time.sleep(1)
 
 
 class Execution:
@@ -104,7 +130,7 @@ def set_context(stages: int) -> Any:
     context.max_errored_blocks = 0  # replicas turn failures into records: what still raises is a bug
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # Each turn of Ray Data's loop is the cheaper: with one stage there is none to keep room for, and nobody reads the rest.
+    # Each turn of Ray Data's loop then costs less: one stage needs no reservation, and nobody reads the detectors.
     context.op_resource_reservation_enabled = stages > 1
     context.issue_detectors_config.detectors = []
     context.memory_usage_poll_interval_s = None  # each look at a replica's memory takes it milliseconds

@@ -1,6 +1,9 @@
 """From a configuration to everything a run or a plan needs: source, checkpoint, row, job, and what is pending."""
 
-from dataclasses import dataclass, field, replace
+import gc
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +13,12 @@ from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RowSpec, output_schema
 from levit_batch.sources.columns.standard import find_type, kept_as_written
 from levit_batch.sources.source import Source, open_source
-from levit_batch.table.fingerprint import Job, check_same_job, check_top_k, make_job
+from levit_batch.table.fingerprint import Job, check_same_job, check_top_k, make_job, write_job
 from levit_batch.table.output import Output
-from levit_batch.table.plan import Progress, compare
+from levit_batch.table.plan import Plan, make_plan
 from levit_batch.table.publish import check_gone
-from pipelines.label.allocator import return_memory
+from pipelines.cluster.session import Session
+from pipelines.label.process import quick_imports, return_memory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +37,7 @@ class Prepared:
     shards: list[Shard]
     chunks: list[Chunk]
     gpu: bool
-    before: dict[str, Any] | None = field(default=None)  # job.json of earlier runs
+    before: dict[str, Any] | None = None  # job.json of earlier runs
 
     @cached_property
     def checkpoint(self) -> "Checkpoint":
@@ -63,8 +67,8 @@ class Prepared:
 
     def forget_model(self) -> None:
         """Free the weights; what else is known of the checkpoint stays."""
-        self.__dict__.pop("runnable", None)
-        self.__dict__["checkpoint"] = replace(self.checkpoint, model=None)
+        del self.runnable
+        self.checkpoint = replace(self.checkpoint, model=None)
         return_memory()
 
     @cached_property
@@ -76,7 +80,7 @@ class Prepared:
         if not column:
             return None
         kind = find_type(self.source.schema(), column, "source.target_column")
-        return TargetMap.make(kind, getattr(self.source, "target_names", None), self.checkpoint.class_names)
+        return TargetMap.make(kind, self.source.target_names, self.checkpoint.class_names)
 
     @cached_property
     def spec(self) -> RowSpec:
@@ -118,18 +122,21 @@ class Prepared:
         """Raises OutputError when the output belongs to another job."""
         self.before = check_same_job(self.job, self.output)
 
-    def check_gone(self, progress: Progress, most: float) -> int:
+    def check_gone(self, plan: Plan, most: float) -> int:
         """The rows that leave the output, as their files are gone. Raises SourceError for more than the share `most`."""
-        return check_gone(progress, self.output, self.source.row_names(), self.source.row_name, most)
+        return check_gone(plan, self.output, self.source.row_names(), self.source.row_name, most)
 
-    def progress(self) -> Progress:
-        """The plan held against what the output has now."""
-        return compare(self.chunks, self.output, self.config.source.limit, self.shards, self.source.cuts_shards)
+    def plan(self, afresh: bool = False) -> Plan:
+        """The chunks held against what the output has now; afresh: as if it had nothing."""
+        return make_plan(self.chunks, self.output, self.config.source.limit, self.shards, self.source.cuts_shards, afresh)
+
+    def write_job(self) -> None:
+        write_job(self.job, self.output, self.before, self.checkpoint, self.dtype, self.source)
 
 
-def prepare(config: JobConfig, gpu: bool) -> Prepared:
+def prepare(config: JobConfig, gpu: bool, output: Output | None = None) -> Prepared:
     """List the source and look at the output; reads no image and changes nothing. Raises UserError."""
-    source, output, shards = open_source(config.source), Output(config.output), []
+    source, output, shards = open_source(config.source), output or Output(config.output), []
     source.leave_out = output.place.url
     listed = (shards.append(shard) or shard for shard in source.shards())  # with a limit no further than it reaches
     chunks = list(plan_chunks(listed, config.compute.chunk_rows, config.source.limit, source.count))
@@ -137,3 +144,24 @@ def prepare(config: JobConfig, gpu: bool) -> Prepared:
         raise SourceError(f"source.path: {config.source.path} holds no shards")
     source.kept()
     return Prepared(config, source, output, shards, chunks, gpu)
+
+
+def get_ready(prepared: Prepared, plan: Plan, session: Session, overwrite: bool) -> None:
+    """The checkpoint loaded and held against the output, and, where there is work, Ray: side by side, each takes seconds."""
+    session.callback(gc.unfreeze)  # what quick_imports froze, so that this process can clear it away when it ends
+    with quick_imports(), ThreadPoolExecutor(1) as meanwhile:
+        if plan.pending:
+            importlib.import_module("ray")  # alone: starting its processes, one after the other, takes longest
+        loaded = meanwhile.submit(load, prepared, bool(plan.pending), overwrite)
+        if plan.pending:
+            session.open()
+        loaded.result()
+
+
+def load(prepared: Prepared, work: bool, overwrite: bool) -> None:
+    """Load the checkpoint and hold the job against the output's; fold and export the model when there is work for it."""
+    if not overwrite:
+        prepared.check_output()
+    if prepared.job and work:
+        _ = prepared.runnable
+        importlib.import_module("pipelines.label.execute")  # Ray Data takes a second, too

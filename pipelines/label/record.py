@@ -6,15 +6,18 @@ import os
 import resource
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from levit_batch.errors import OutputError
+from levit_batch.errors import JobError, OutputError
 from levit_batch.job.chunks import Chunk
+from levit_batch.results.drift import drift_of
+from levit_batch.results.metrics import measure
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
-from levit_batch.table.output import Output
-from levit_batch.table.plan import Progress
+from levit_batch.table.output import UNMEASURED, Output
+from levit_batch.table.plan import Plan
 from levit_batch.table.read import shard_names
 from levit_batch.table.stats import add_stats
 from pipelines.cluster.sizing import Size
@@ -26,11 +29,20 @@ RUNS_READ = 10  # back from the newest, for what was measured
 NAMES = 20  # shard names that a record spells out
 
 
+@dataclass
+class RunResult:
+    """How a run ended. exit_code: 0 done, 1 failed chunks, 3 too many error rows."""
+
+    exit_code: int
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+
+
 class RunRecord:
     """Sums over the chunks of a run; memory does not grow with their number."""
 
-    def __init__(self, prepared: Prepared, progress: Progress, started: datetime | None = None, gone: int = 0):
-        self.prepared, self.progress, self.gone = prepared, progress, gone
+    def __init__(self, prepared: Prepared, plan: Plan, started: datetime | None = None, gone: int = 0):
+        self.prepared, self.plan, self.gone = prepared, plan, gone
         self.started = started or datetime.now(UTC)
         self.name = self.started.strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z"
         self.failed: dict[str, str] = {}
@@ -43,8 +55,8 @@ class RunRecord:
         self._stats: list[dict[str, Any]] = []
         self.first_chunk: float | None = None
         self.size: Size | None = None
-        self.vanished = shard_names(prepared.output, progress.vanished[:NAMES])
-        self.written = self.retired = False
+        self.vanished = shard_names(prepared.output, plan.vanished[:NAMES])
+        self.written = False
 
     def add(self, record: dict[str, Any]) -> None:
         if "failed" in record:
@@ -88,16 +100,43 @@ class RunRecord:
                     self.write("interrupted" if interrupted(e) else "failed")
             raise
 
+    def finish(self) -> RunResult:
+        """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed."""
+        if self.failed:
+            self.write("failed")
+            chunk, reason = next(iter(self.failed.items()))
+            raise JobError(
+                f"{len(self.failed)} of {self.plan.chunks} chunks failed; everything else is written, and the same command tries "
+                f"them again. {chunk}: {reason}"
+            )
+        output, config = self.prepared.output, self.prepared.config
+        unmeasured, metrics = output.place.join(UNMEASURED), output.read_json("metrics.json")
+        if metrics and not unmeasured.exists():
+            return RunResult(self._exit_code(metrics), self.write("nothing new"), metrics)
+        metrics = measure(output)
+        output.write_json("metrics.json", metrics)
+        state = "done with errors" if self.errors else "done" if self.plan.pending else "nothing new"
+        record = self.write(state, drift=drift_of(output, self.name, self.stats(), config.drift))
+        from levit_batch.results.evaluate import write_pages
+
+        write_pages(output, self.prepared.source, config.source.max_image_pixels, metrics)
+        unmeasured.delete()
+        return RunResult(self._exit_code(metrics), record, metrics)
+
+    def _exit_code(self, metrics: dict[str, Any]) -> int:
+        rows, errors = metrics["rows"], sum(metrics["errors"].values())
+        return 3 if rows and errors / rows > self.prepared.config.output.max_error_rate else 0
+
     def write(self, state: str, **more: Any) -> dict[str, Any]:
-        said = redact(self.as_json(state) | more)
-        self.prepared.output.write_json(f"runs/{self.name}.json", said)
+        record = redact(self.as_json(state) | more)
+        self.prepared.output.write_json(f"runs/{self.name}.json", record)
         self.written = True
-        return said
+        return record
 
     def as_json(self, state: str) -> dict[str, Any]:
         ended = datetime.now(UTC)
         wall = (ended - self.started).total_seconds()
-        progress = self.progress
+        plan = self.plan
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return {
             "started": self.started.isoformat(timespec="milliseconds"),
@@ -119,11 +158,11 @@ class RunRecord:
             "waiting": {"read": self.seconds.get("read", 0.0), "replica": self.waited},
             "replicas": len(self.peak),
             "peak_memory": own + sum(self.peak.values()),
-            "skipped": {"chunks": len(progress.done), "rows": progress.done_rows},
+            "skipped": {"chunks": len(plan.done), "rows": plan.done_rows},
             "shards": {
-                "new": named(progress.new),
-                "changed": named(progress.changed),
-                "vanished": {"count": len(progress.vanished), "names": self.vanished[: len(progress.vanished)]},
+                "new": named(plan.new),
+                "changed": named(plan.changed),
+                "vanished": {"count": len(plan.vanished), "names": self.vanished[: len(plan.vanished)]},
             },
             "rows_gone": self.gone,
             "failed": [{"chunk": chunk, "reason": reason} for chunk, reason in list(self.failed.items())[:NAMES]],

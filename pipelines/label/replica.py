@@ -22,10 +22,8 @@ from levit_batch.table.refusal import writing
 from levit_batch.table.rows import output_table
 from levit_batch.table.stats import chunk_stats
 from levit_batch.table.write import read_record, write_chunk
-from pipelines.label.allocator import keep_memory
-from pipelines.label.blocks import DECODED, pack, record_block, unpack
-from pipelines.label.quick_imports import quick_imports
-from pipelines.label.work import Part, Work
+from pipelines.label.process import keep_memory, quick_imports
+from pipelines.label.work import DECODED, Part, Work, pack, record_block, unpack
 
 if TYPE_CHECKING:
     from levit_batch.inference.predict import Predictor
@@ -77,7 +75,7 @@ class Replica:
         try:
             return work()
         except Exception as e:
-            return failed(chunk, e)
+            return failure_record(chunk, e)
 
     def label(self, chunk: Chunk) -> dict[str, Any]:
         """One chunk from source to output file."""
@@ -135,7 +133,7 @@ class DecodeTask:
             try:
                 yield self.decode(chunk)
             except Exception as e:
-                yield pack(failed(chunk, e), np.empty(0, np.uint8))
+                yield pack(failure_record(chunk, e), np.empty(0, np.uint8))
 
     def decode(self, chunk: Chunk) -> pa.Table:
         work = self.decoder.work
@@ -149,19 +147,19 @@ class DecodeTask:
         return decoded
 
 
-def failed(chunk: Chunk, error: Exception) -> dict[str, Any]:
+def failure_record(chunk: Chunk, error: Exception) -> dict[str, Any]:
     """The record of a chunk that could not be labelled; what the source or the store caused may go away by itself."""
     refused = isinstance(error, RefusedError)
     return {
         "chunk": str(chunk),
-        "failed": failure(error),
+        "failed": reason(error),
         "again": refused or isinstance(error, OSError),
         "refused": refused,
         "exit_code": error.exit_code if isinstance(error, LevitBatchError) else 1,
     }
 
 
-def failure(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """One line for what can happen to any job; the traceback for what is our bug."""
     if isinstance(error, LevitBatchError | OSError):
         return redact(f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error))

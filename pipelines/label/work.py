@@ -1,18 +1,27 @@
-"""What replicas are told of the job, and what they know of the chunk under way. Light to import."""
+"""What travels between the driver and the replicas: the job, the chunk under way, its record. Light to import.
 
+Chunks and records are blocks of one row each, since Ray drops blocks without rows.
+"""
+
+import json
 import os
+import pickle
 import socket
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RowSpec
+from levit_batch.sources.columns.cells import cell_buffers
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output
+
+DECODED, RECORD = "pixels", "record"
 
 
 @dataclass(frozen=True)
@@ -67,3 +76,21 @@ class Part:
 
     def spend(self, stage: str, seconds: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+def record_block(record: dict[str, Any]) -> pa.Table:
+    return pa.table({RECORD: [json.dumps(record)]})
+
+
+def pack(part: Any, pixels: np.ndarray) -> pa.Table:
+    """`part` (anything that pickles) and its pixels uint8 [N,H,W,3] as one row, pixels not copied."""
+    offsets = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
+    cell = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(np.ascontiguousarray(pixels))])
+    meta = pickle.dumps((part, pixels.shape))
+    return pa.table({"part": pa.array([meta], pa.large_binary()), DECODED: cell})
+
+
+def unpack(block: pa.Table) -> tuple[Any, np.ndarray]:
+    """The inverse of `pack`; the pixels stay in Ray's shared memory, read-only."""
+    part, shape = pickle.loads(block["part"][0].as_buffer())
+    return part, np.frombuffer(cell_buffers(block[DECODED])[0], np.uint8).reshape(shape)

@@ -32,8 +32,8 @@ class Cron:
         fields = tuple(SHORT.get(line.strip().lower(), line).split())
         if len(fields) != len(FIELDS):
             raise ConfigError(f'--cron "{line}": needs five fields (minute hour day month weekday), like "0 2 * * *"')
-        found = zip(fields, FIELDS, strict=True)
-        return cls(fields, tuple(_values(text, *field, line=line) for text, field in found), timezone)
+        values = (_values(text, *field, line=line) for text, field in zip(fields, FIELDS, strict=True))
+        return cls(fields, tuple(values), timezone)
 
     def __str__(self) -> str:
         return " ".join(self.fields)
@@ -69,23 +69,18 @@ class Cron:
 def _values(text: str, name: str, low: int, high: int, line: str) -> tuple[int, ...] | None:
     if text == "*":
         return None
-    found: set[int] = set()
+    values: set[int] = set()
     for part in text.split(","):
         match = PART.fullmatch(part)
         step = int(match["step"] or 1) if match else 0
         first = _number(match["first"], low) if match else None
-        last = first if match and not match["last"] and not match["step"] else high
-        last = (
-            _number(match["last"], low)
-            if match and match["last"]
-            else high
-            if match and match["first"] == "*"
-            else last
-        )
+        last = high if match and (match["first"] == "*" or match["step"]) else first
+        if match and match["last"]:
+            last = _number(match["last"], low)
         if first is None or last is None or not step or not low <= first <= last <= high:
             raise ConfigError(f'--cron "{line}": {part} is not a {name} ({low} to {high}, *, a-b, a,b or */n)')
-        found |= set(range(first, last + 1, step))
-    return tuple(sorted(found))
+        values |= set(range(first, last + 1, step))
+    return tuple(sorted(values))
 
 
 def _number(text: str, low: int) -> int | None:

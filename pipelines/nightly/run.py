@@ -15,7 +15,7 @@ from pipelines.screen.progress import Display
 from pipelines.screen.summary import summary
 
 if TYPE_CHECKING:
-    from pipelines.label.run import RunResult
+    from pipelines.label.record import RunResult
 
 TOO_MANY_ERRORS = 3
 DRIFT = 4

@@ -152,8 +152,8 @@ def read_crontab() -> str:
     environment = os.environ | {"LC_ALL": "C"}
     listed = subprocess.run([which("crontab"), "-l"], capture_output=True, env=environment, **TEXT)
     if listed.returncode and "no crontab for" not in listed.stderr:
-        said = listed.stderr.strip().splitlines() or [f"exit code {listed.returncode}"]
-        raise JobError(f"crontab -l: {said[-1]}; nothing is changed: without --install the lines are printed")
+        lines = listed.stderr.strip().splitlines() or [f"exit code {listed.returncode}"]
+        raise JobError(f"crontab -l: {lines[-1]}; nothing is changed: without --install the lines are printed")
     return "" if listed.returncode else listed.stdout
 
 
@@ -176,12 +176,12 @@ def without(crontab: str, name: str) -> str:
 
 
 def which(program: str) -> str:
-    found = shutil.which(program)
-    if not found:
+    path = shutil.which(program)
+    if not path:
         raise ConfigError(
             f"--install: {program} is not on this machine; leave --install out and install what is printed"
         )
-    return found
+    return path
 
 
 def call(command: list[str], otherwise: str, text: str | None = None) -> None:
@@ -213,10 +213,6 @@ def hf_command(
     options = [f"--name={job.name}", f"--flavor={flavor}", f"--timeout={math.ceil(job.hours)}h", "--no-concurrency"]
     options += [part for name in dict.fromkeys([*secrets, *needed]) for part in ("--secrets", name)]
     line = job.cron.in_utc(datetime.now(UTC))
-    note = (
-        ""
-        if job.cron.timezone == "UTC"
-        else f"# {job.cron} {job.cron.timezone} is this in UTC now; clock changes move it\n"
-    )
+    note = f"# {job.cron} {job.cron.timezone} is this in UTC now; clock changes move it\n"
     command = ["hf", "jobs", "scheduled", "run", *options, "--env", f"JOB={text}", line, image, "sh", "-c", inner]
-    return note + shlex.join(command) + "\n"
+    return ("" if job.cron.timezone == "UTC" else note) + shlex.join(command) + "\n"

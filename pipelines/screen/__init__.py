@@ -3,4 +3,5 @@
 progress, training  bars and lines
 console, inert      a terminal that is obeyed by nobody else's text
 summary             how a run ended
+rows, models        rows of an output; the published models
 """

@@ -22,8 +22,8 @@ def inert_cell(text: str) -> str:
     return BREAKS.sub(_escaped, inert(text))
 
 
-def _escaped(found: re.Match) -> str:
-    return f"\\u{ord(found[0]):04x}"
+def _escaped(match: re.Match) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 @contextlib.contextmanager

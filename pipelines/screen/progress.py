@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from levit_batch.table.plan import Progress as Plan
+from levit_batch.table.plan import Plan
 from pipelines.screen.console import InertConsole
 
 LINE_EVERY = 10.0  # seconds between plain lines
@@ -43,7 +43,7 @@ class Display:
         self.unit = "chunks" if by_chunk else "rows"
         self.done = len(plan.done) if by_chunk else plan.done_rows
         self.total = plan.chunks if by_chunk else plan.rows
-        self.said = time.monotonic()
+        self.shown = time.monotonic()
         self.working: float | None = None  # since when chunks are worked on: not since Ray began to start
         if not self.console or not plan.pending:
             yield
@@ -79,8 +79,8 @@ class Display:
             self.errors += sum(record["errors"].values())
         if self.bar:
             self.bar.update(self.task, completed=self.done, facts=self.facts())
-        elif self.console and time.monotonic() - self.said > LINE_EVERY:
-            self.said = time.monotonic()
+        elif self.console and time.monotonic() - self.shown > LINE_EVERY:
+            self.shown = time.monotonic()
             self.say(self.line())
 
     def line(self) -> str:

@@ -30,9 +30,9 @@ def take() -> None:
     key = os.environ.pop(ENV_VARIABLE).encode()  # a child process inherits the variables themselves
     worker = internal_kv_get_gcs_client()
     head = worker or GcsClient(address=os.environ["RAY_ADDRESS"])
-    said = head.internal_kv_get(key, None)
-    if said is None:
+    variables = head.internal_kv_get(key, None)
+    if variables is None:
         raise RuntimeError("the variables of --env are not at the head any more: submit the job again")
-    os.environ.update(json.loads(said))
+    os.environ.update(json.loads(variables))
     if worker is None:
         atexit.register(head.internal_kv_del, key, False, None)

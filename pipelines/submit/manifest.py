@@ -167,8 +167,8 @@ def common(kube: Kubernetes, mounts: list[dict[str, Any]]) -> dict[str, Any]:
     """What head and workers share: the secret's variables, and the volume."""
     if kube.claim:
         mounts = [*mounts, {"name": "data", "mountPath": kube.claim.split(":", 1)[1]}]
-    said: dict[str, Any] = {"envFrom": [{"secretRef": {"name": kube.secret}}]} if kube.secret else {}
-    return said | ({"volumeMounts": mounts} if mounts else {})
+    secret: dict[str, Any] = {"envFrom": [{"secretRef": {"name": kube.secret}}]} if kube.secret else {}
+    return secret | ({"volumeMounts": mounts} if mounts else {})
 
 
 def claim_volumes(kube: Kubernetes) -> list[dict[str, Any]]:
@@ -184,18 +184,12 @@ def check(config: JobConfig, values: dict[str, Any], kube: Kubernetes) -> None:
         name, _, mount = kube.claim.partition(":")
         if not name or not mount.startswith("/"):
             raise ConfigError(f"--claim {kube.claim}: write it as NAME:/FOLDER")
-    paths = [
-        *local_paths(config),
-        *(("model.checkpoint", p) for p in [config.model.checkpoint] if p.startswith((".", "/"))),
-    ]
-    for key, path in paths:
+    checkpoint = [("model.checkpoint", path) for path in [config.model.checkpoint] if path.startswith((".", "/"))]
+    for key, path in [*local_paths(config), *checkpoint]:
         inside = mount and posixpath.normpath(path).startswith(posixpath.normpath(mount) + "/")
         if not inside:
-            where = (
-                f"below {mount}"
-                if mount
-                else "in an object store, on hf://, or on a volume given with --claim NAME:/FOLDER"
-            )
+            elsewhere = "in an object store, on hf://, or on a volume given with --claim NAME:/FOLDER"
+            where = f"below {mount}" if mount else elsewhere
             raise ConfigError(f"{key}: {path} is a local path, which the pods do not have; put it {where}")
     if mount and list(local_paths(config)) and not config.output.shared:
         raise ConfigError("output.shared: say true, since --claim mounts the same volume in every pod")

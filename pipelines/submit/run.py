@@ -55,12 +55,9 @@ class Jobs:
             raise ConfigError(
                 f"--address {self.address}: Ray {there} is older than {'.'.join(map(str, OLDEST_RAY))}; update it"
             )
-        same = there.split(".")[:2] == ray.__version__.split(".")[:2]
-        return (
-            None
-            if same
-            else f"the cluster has Ray {there}, this machine {ray.__version__}; the job runs on the cluster's"
-        )
+        if there.split(".")[:2] == ray.__version__.split(".")[:2]:
+            return None
+        return f"the cluster has Ray {there}, this machine {ray.__version__}; the job runs on the cluster's"
 
     def list(self) -> list[Any]:
         """Details of every job that this package submitted, oldest first."""

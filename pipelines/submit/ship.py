@@ -81,15 +81,15 @@ def environment(name: str) -> str:
 
 def whole_paths(config: JobConfig) -> list[str]:
     """Overrides that make shared local paths absolute, since the job runs in another folder. Raises ConfigError."""
-    found = list(local_paths(config))
-    if found and not config.output.shared:
-        key, value = found[0]
+    paths = list(local_paths(config))
+    if paths and not config.output.shared:
+        key, value = paths[0]
         raise ConfigError(
             f"{key}: {value} is a path of this machine, which the cluster does not have; use an object store or hf://, or say "
             "output.shared=true when it is mounted at the same place on every node"
         )
-    whole = {key: [] for key, _ in found}
-    for key, value in found:
+    whole = {key: [] for key, _ in paths}
+    for key, value in paths:
         whole[key].append(os.path.abspath(os.path.expanduser(value.removeprefix("file://"))))
     source = config.source.path
     if isinstance(source, list) and "source.path" in whole:

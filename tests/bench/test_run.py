@@ -50,7 +50,7 @@ def test_it_leaves_no_trace(said, job):
 
 def test_what_the_plan_takes(job):
     prepared = prepare(job[1], False)
-    rows = prepared.progress().rows
+    rows = prepared.plan().rows
     plan = estimate(prepared, rate=2.0, replicas=3, here=2, hours=None, price=None)
     assert plan["pending"] == rows and plan["seconds"] == pytest.approx(rows / 6) and plan["cost"] is None
     plan = estimate(prepared, rate=2.0, replicas=3, here=2, hours=rows / 7200 / 4, price=1.5)

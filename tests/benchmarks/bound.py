@@ -84,7 +84,7 @@ class Loop:
         from levit_batch.inference.runnable import make_runnable
         from levit_batch.levit.checkpoint import load_checkpoint
         from levit_batch.pixels.preprocess import Preprocessor
-        from pipelines.label.allocator import keep_memory
+        from pipelines.label.process import keep_memory
 
         keep_memory()
         torch.set_num_threads(1)

@@ -4,7 +4,7 @@ import pytest
 
 from levit_batch.errors import ConfigError
 from levit_batch.job.config import ComputeConfig
-from pipelines.cluster.sizing import Capacity, Nodes, Size, room, size_for, why_not
+from pipelines.cluster.sizing import Capacity, Nodes, NoRoomError, Size, room, size_for
 
 
 def cluster(*nodes: dict[str, float], most: list[tuple[dict[str, float], int]] | None = None) -> Capacity:
@@ -77,7 +77,8 @@ def test_cluster_that_grows_is_asked_for_what_it_can_become():
     capacity = cluster({"CPU": 0}, most=[({"CPU": 4, "GPU": 1}, 3)])
     assert size(capacity, True).replicas == (1, 3, 3)
     assert size(capacity, True, replicas=3).replicas == (3, 3, 3)
-    assert size(capacity, True, replicas=4) is None
+    with pytest.raises(NoRoomError):
+        size(capacity, True, replicas=4)
     assert size(cluster(CPU1, most=[(CPU4, 1 << 30)]), tasks=50).replicas == (1, 50, 50)
 
 
@@ -99,19 +100,16 @@ def test_cluster_that_grows_is_asked_for_what_it_can_become():
     ],
 )
 def test_what_never_fits_is_one_line_with_the_key_the_need_and_the_cluster(nodes, compute, gpu, said):
-    import re
-
-    capacity = cluster(*nodes)
-    assert size(capacity, gpu, **compute) is None
-    line = why_not(ComputeConfig(address="auto", **compute), gpu, capacity)
-    assert re.search(said, line) and "\n" not in line
+    with pytest.raises(NoRoomError, match=said) as raised:
+        size(cluster(*nodes), gpu, **compute)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("compute", [{}, {"decode_cpus": 1}, {"gpus_per_replica": 1}, {"replicas": {"max": 3}}])
 def test_cluster_without_any_room_holds_nothing(compute):
     for capacity in (cluster(), cluster({"CPU": 0})):
-        assert size(capacity, "gpus_per_replica" in compute, **compute) is None
-        assert "the cluster has" in why_not(ComputeConfig(address="auto", **compute), False, capacity)
+        with pytest.raises(NoRoomError, match="the cluster has"):
+            size(capacity, "gpus_per_replica" in compute, **compute)
 
 
 def test_more_than_one_gpu_is_a_whole_number():

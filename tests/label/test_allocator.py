@@ -2,12 +2,12 @@ import platform
 import subprocess
 import sys
 
-from pipelines.label.allocator import keep_memory, return_memory
+from pipelines.label.process import keep_memory, return_memory
 
 # Page faults of allocating and touching 8 MB, 50 times over, after one warm-up.
 FAULTS = """
 import resource, sys
-from pipelines.label.allocator import keep_memory
+from pipelines.label.process import keep_memory
 if sys.argv[1] == "keep":
     assert keep_memory()
 import numpy as np
@@ -34,7 +34,7 @@ def test_memory_stays_in_the_process():
 RETURNED = """
 import os
 import numpy as np
-from pipelines.label.allocator import return_memory
+from pipelines.label.process import return_memory
 resident = lambda: int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 blocks = [np.ones(4096, np.uint8) for _ in range(60_000)]
 last = blocks[-1]

@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow as pa
 
 from levit_batch.job.chunks import Chunk, chunks_of_table
-from pipelines.label.blocks import pack, record_block, unpack
 from pipelines.label.execute import LARGEST_GROUP, group
+from pipelines.label.work import pack, record_block, unpack
 
 
 def chunks(n):

@@ -6,7 +6,7 @@ import pytest
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import OutputConfig
 from levit_batch.table.output import Output
-from levit_batch.table.plan import Progress
+from levit_batch.table.plan import Plan
 from pipelines.label.record import STATS_BATCH, RunRecord
 
 
@@ -35,7 +35,7 @@ def chunk_record(i, rows=10, **errors):
 def run(tmp_path):
     prepared = SimpleNamespace(output=Output(OutputConfig(path=str(tmp_path))), source=SimpleNamespace(revision="abc"))
     chunks = [Chunk("s", "", "0" * 8, 0, 10)]
-    return RunRecord(prepared, Progress(chunks=5, rows=50, done_rows=10, done=chunks, new=["s"] * 30, vanished=["gone"]))
+    return RunRecord(prepared, Plan(chunks=5, rows=50, done_rows=10, done=chunks, new=["s"] * 30, vanished=["gone"]))
 
 
 def test_sums_over_chunks(run):

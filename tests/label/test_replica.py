@@ -14,10 +14,10 @@ from levit_batch.job.load import load_config
 from levit_batch.storage.place import Place
 from levit_batch.table.attempts import GIVE_UP_AFTER, PREDICT
 from pipelines.label import replica as module
-from pipelines.label.blocks import unpack
 from pipelines.label.execute import make_work
 from pipelines.label.prepare import prepare
 from pipelines.label.replica import DecodeTask, Replica
+from pipelines.label.work import unpack
 from tests.support import ROOT
 from tests.support.jobs import Job
 

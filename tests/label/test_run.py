@@ -17,7 +17,7 @@ import pytest
 from levit_batch.inference.fold import fold
 from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.pixels.preprocess import Preprocessor
-from pipelines.label.run import REFUSALS
+from pipelines.label.execute import REFUSALS
 from tests.support import DIGITS, ROOT, SUPPORT
 from tests.support.deadly_image import deadly
 from tests.support.jobs import LONG, Job, kill_all, replicas, wait_for

@@ -9,8 +9,9 @@ import pytest
 from levit_batch.errors import ConfigError, OutputError
 from levit_batch.results.evaluate import source_of
 from levit_batch.results.metrics import measure
-from levit_batch.results.select import cells, select
+from levit_batch.results.select import select
 from pipelines.cli import main
+from pipelines.screen.rows import cells
 from tests.support.outputs import CLASSES, make_output
 
 

@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from levit_batch.job.chunks import Chunk
-from levit_batch.table.plan import Progress
+from levit_batch.table.plan import Plan
 from pipelines.screen.progress import Display, clock
 
 
@@ -22,7 +22,7 @@ def record(rows, **errors):
 
 def test_what_was_done_before_counts_and_it_ends_at_a_hundred():
     shown, file = display(terminal=False)
-    plan = Progress(chunks=3, rows=300, done_rows=100, done=[chunk(0, 100)], pending=[chunk(100, 200), chunk(200, 300)])
+    plan = Plan(chunks=3, rows=300, done_rows=100, done=[chunk(0, 100)], pending=[chunk(100, 200), chunk(200, 300)])
     with shown.run(plan):
         assert file.getvalue().startswith(" 33%  100 of 300 rows")
         shown.add(record(100, decode=2))
@@ -35,21 +35,21 @@ def test_what_was_done_before_counts_and_it_ends_at_a_hundred():
 
 def test_the_speed_is_that_of_the_work_not_of_the_start():
     shown, _ = display(terminal=False)
-    with shown.run(Progress(chunks=2, rows=2000, pending=[chunk(0, 1000), chunk(1000, 2000)])):
+    with shown.run(Plan(chunks=2, rows=2000, pending=[chunk(0, 1000), chunk(1000, 2000)])):
         shown.add(record(1000) | {"seconds": {"decode": 40.0, "predict": 60.0}})
         assert " 10 images/s" in shown.line() and "1:40 left" in shown.line()
 
 
 def test_a_bar_on_a_terminal():
     shown, file = display(terminal=True)
-    with shown.run(Progress(chunks=1, rows=100, pending=[chunk(0, 100)])):
+    with shown.run(Plan(chunks=1, rows=100, pending=[chunk(0, 100)])):
         shown.add(record(100))
     assert "100 of 100 rows" in file.getvalue() and "100%" in file.getvalue() and "no errors" in file.getvalue()
 
 
 def test_chunks_are_counted_where_rows_are_unknown():
     shown, file = display(terminal=False)
-    with shown.run(Progress(chunks=2, rows=0, pending=[chunk(0, None), chunk(0, None)])):
+    with shown.run(Plan(chunks=2, rows=0, pending=[chunk(0, None), chunk(0, None)])):
         shown.add(record(1234))
         assert shown.line().startswith(" 50%  1 of 2 chunks")
     assert "starting on 2 chunks" in file.getvalue()
@@ -57,14 +57,14 @@ def test_chunks_are_counted_where_rows_are_unknown():
 
 def test_nothing_pending_shows_nothing():
     shown, file = display(terminal=False)
-    with shown.run(Progress(chunks=1, rows=5, done_rows=5, done=[chunk(0, 5)])):
+    with shown.run(Plan(chunks=1, rows=5, done_rows=5, done=[chunk(0, 5)])):
         pass
     assert file.getvalue() == ""
 
 
 def test_silence():
     shown = Display.silent()
-    with shown.run(Progress(chunks=1, rows=5, pending=[chunk(0, 5)])):
+    with shown.run(Plan(chunks=1, rows=5, pending=[chunk(0, 5)])):
         shown.add(record(5))
         shown.say("nobody hears this")
 

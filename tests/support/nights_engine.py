@@ -14,12 +14,14 @@ import levit_batch.results.evaluate
 import levit_batch.sources.imagefolder_runs
 import levit_batch.storage.retry
 import levit_batch.table.fingerprint
+import pipelines.cluster.session
 import pipelines.label.execute
 import pipelines.label.record
 import pipelines.label.run
 from levit_batch.errors import LevitBatchError
 from levit_batch.job.chunks import chunk_table
 from levit_batch.job.config import JobConfig
+from levit_batch.table.output import Output
 from pipelines.cluster.sizing import Size
 from pipelines.label.execute import make_work
 from pipelines.label.prepare import Prepared, prepare
@@ -40,15 +42,15 @@ class Engine:
     def __enter__(self) -> "Engine":
         model = self.model
         self.patch = patch = pytest.MonkeyPatch()
-        patch.setattr(pipelines.label.run, "ray_session", lambda *_: contextlib.nullcontext())
+        patch.setattr(pipelines.cluster.session, "ray_session", lambda *_: contextlib.nullcontext())
         patch.setattr(pipelines.label.run, "prepare", self.prepare)
-        patch.setattr(pipelines.label.run, "time", SimpleNamespace(sleep=lambda seconds: None))
+        patch.setattr(pipelines.label.execute, "time", SimpleNamespace(sleep=lambda seconds: None))
         patch.setattr(pipelines.label.execute, "Execution", lambda *told: Direct(model, *told))
         patch.setattr(levit_batch.results.evaluate, "write_pages", lambda *_: None)
         patch.setattr(Prepared, "checkpoint", property(lambda prepared: model.checkpoint))
         patch.setattr(Prepared, "runnable", property(lambda prepared: model.runnable))
         known = functools.cache(levit_batch.table.fingerprint.versions)  # it takes half of a night here
-        patch.setattr(pipelines.label.run, "versions", known)
+        patch.setattr(levit_batch.table.fingerprint, "versions", known)
         patch.setattr(pipelines.label.record, "versions", known)
         patch.setattr(levit_batch.storage.retry, "FIRST_WAIT", 0.0)
         patch.setattr(levit_batch.sources.imagefolder_runs, "MEAN_ROWS", MEAN_ROWS)
@@ -58,8 +60,8 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.patch.undo()
 
-    def prepare(self, config: JobConfig, gpu: bool) -> Prepared:
-        self.planned.last = prepare(config, gpu)
+    def prepare(self, config: JobConfig, gpu: bool, output: Output) -> Prepared:
+        self.planned.last = prepare(config, gpu, output)
         self.on_plan(self.planned.last)
         return self.planned.last
 

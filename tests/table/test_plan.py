@@ -8,7 +8,7 @@ from levit_batch.job.chunks import Chunk, Shard, plan_chunks
 from levit_batch.job.config import OutputConfig
 from levit_batch.table.attempts import Attempts
 from levit_batch.table.output import Output, folder_of
-from levit_batch.table.plan import compare
+from levit_batch.table.plan import make_plan
 from levit_batch.table.publish import publish as publish_all
 from levit_batch.table.publish import retire
 
@@ -26,7 +26,7 @@ def plan(output, shards, limit=None, together=False):
     listed = []
     asked = (listed.append(shard) or shard for shard in shards)
     chunks = list(plan_chunks(asked, CHUNK_ROWS, limit, lambda shard, most: min(most, 300)))
-    return compare(chunks, output, limit, listed, together)
+    return make_plan(chunks, output, limit, listed, together)
 
 
 def label(output, chunks):
@@ -38,8 +38,8 @@ def ranges(chunks):
     return [(chunk.shard, chunk.first, chunk.stop, chunk.staged) for chunk in chunks]
 
 
-def publish(progress, output, together=False):
-    return publish_all(progress, output, lambda: None, set(), together)
+def publish(progress, output):
+    return publish_all(progress, output, lambda: None, set())
 
 
 def visible(output):
@@ -209,11 +209,11 @@ def test_where_rows_move_between_shards_all_appears_in_one_go(output):
     progress = plan(output, [shorter, B], together=True)
     assert all(chunk.staged for chunk in progress.pending) and len(progress.replacements) == 2
     label(output, progress.pending[:3])
-    assert not publish_all(progress, output, lambda: None, {"b"}, together=True), "a chunk of b failed: nothing moves"
+    assert not publish_all(progress, output, lambda: None, {"b"}), "a chunk of b failed: nothing moves"
     assert {row[3] for row in visible(output)} == {"a"}
     again = plan(output, [shorter, B], together=True)
     label(output, again.pending)
-    assert len(again.pending) == 1 and publish(again, output, together=True)
+    assert len(again.pending) == 1 and publish(again, output)
     assert [row[:3] for row in visible(output)] == [("a", 0, 100), ("a", 100, 150), ("b", 0, 100), ("b", 100, 150)]
 
 
@@ -222,7 +222,7 @@ def test_where_rows_move_between_shards_a_limit_publishes_nothing(output):
     shorter = replace(A, version="cccccccc", rows=100, groups=(100,))
     progress = plan(output, [shorter, B], limit=150, together=True)
     label(output, progress.pending)
-    assert not publish(progress, output, together=True) and {row[3] for row in visible(output)} == {"a"}
+    assert not publish(progress, output) and {row[3] for row in visible(output)} == {"a"}
 
 
 def test_only_who_holds_the_output_replaces_or_retires(output):

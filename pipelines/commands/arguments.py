@@ -1,4 +1,4 @@
-"""The arguments that every command about a job takes."""
+"""The arguments that several commands take."""
 
 import argparse
 import math
@@ -9,16 +9,27 @@ from levit_batch.job.config import JobConfig
 from levit_batch.job.load import apply_override, load_config, read_yaml
 
 
+def add_output_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUTPUT", help="folder or URL that `levit-batch run` wrote")
+
+
+def add_json_argument(parser: argparse.ArgumentParser, what: str = "one JSON object") -> None:
+    parser.add_argument("--json", action="store_true", help=f"print {what} on standard output")
+
+
+def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
+
+
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="YAML file of the job")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key, for example model.heads=class",
-    )
+    add_config_arguments(parser, "job", "model.heads=class")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows of the plan (source.limit)")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, what: str, example: str) -> None:
+    override = f"override one key, for example {example}"
+    parser.add_argument("config", metavar="CONFIG", help=f"YAML file of the {what}")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=override)
 
 
 def add_lock_argument(parser: argparse.ArgumentParser) -> None:

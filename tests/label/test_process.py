@@ -3,7 +3,7 @@ import gc
 import pytest
 
 from levit_batch.job.load import load_config
-from pipelines.label.quick_imports import quick_imports
+from pipelines.label.process import quick_imports
 from pipelines.label.run import run_job
 from tests.support.jobs import Job
 

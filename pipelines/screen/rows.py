@@ -1,0 +1,43 @@
+"""Rows of an output as texts for a terminal."""
+
+import pyarrow as pa
+
+from levit_batch.results.page.formats import figure
+
+VALUES = 4  # of a long list that are shown
+
+
+def cells(rows: pa.Table, names: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Column heads and texts of `rows`; class numbers as names, and the top labels with their scores in one column."""
+    values = rows.to_pydict()
+    if "top_labels" in values and "top_scores" in values:
+        scores = values.pop("top_scores")
+        values["top_labels"] = [_top(t, s, names) for t, s in zip(values["top_labels"], scores, strict=True)]
+    if "target" in values:
+        values["target"] = [_classes(target, names) for target in values["target"]]
+    head = [{"label_name": "label", "top_labels": "next"}.get(name, name) for name in values]
+    return head, [[_cell(value) for value in row] for row in zip(*values.values(), strict=True)]
+
+
+def _top(labels: list[int | None], scores: list[float | None], names: list[str]) -> str:
+    """The labels after the first, which has a column of its own."""
+    pairs = [(i, s) for i, s in zip(labels, scores, strict=True) if i is not None][1:3]
+    return ", ".join(f"{names[i]} {s:.3f}" for i, s in pairs)
+
+
+def _classes(target: int | list[int] | None, names: list[str]) -> str | None:
+    several = target if isinstance(target, list) else [] if target is None else [target]
+    return ", ".join(names[i] if 0 <= i < len(names) else str(i) for i in several) or None
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return figure(value, 3) if value else "0"
+    if isinstance(value, list):
+        shown = ", ".join(_cell(v) or "null" for v in value[:VALUES])
+        return f"[{shown}{', …' if len(value) > VALUES else ''}]"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    return str(value)
