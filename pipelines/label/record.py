@@ -63,7 +63,7 @@ class RunRecord:
         process = (record["node"], record["pid"])
         self.peak[process] = max(self.peak.get(process, 0), record.get("peak_memory", 0))
         self.first_chunk = self.first_chunk or (datetime.now(UTC) - self.started).total_seconds()
-        self._stats.append(record["stats"])
+        self._stats.append(record["stats"] | {"target": None})  # the files keep that: it grows with confused pairs
         if len(self._stats) >= STATS_BATCH:
             self._stats = [add_stats(self._stats)]
 

@@ -42,7 +42,7 @@ class Camera:
                 "error": pa.array(["decode: x" if e else None for e in error], pa.string()),
             }
         )
-        return chunk_stats(table)
+        return chunk_stats(table, self.classes)
 
 
 @pytest.mark.parametrize(("classes", "rows"), [(3, 200), (10, 250), (10, 5000), (100, 200), (1000, 200), (1000, 3000)])
