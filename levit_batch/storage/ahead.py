@@ -10,7 +10,7 @@ Made = TypeVar("Made")
 
 
 def ahead(pool: Executor, make: Callable[[Item], Made], items: Iterable[Item], most: int) -> Iterator[tuple[Item, Made]]:
-    """Each of `items` with what `make`, in the threads of `pool`, makes of it: in order, at most `most` before they are needed."""
+    """Each of `items` with what `make` makes of it in the threads of `pool`: in order, at most `most` before they are needed."""
     waiting: deque = deque()
     try:
         for item in items:

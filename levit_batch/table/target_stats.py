@@ -14,7 +14,7 @@ BINS = 15  # of the expected calibration error, as in its source
 def target_stats(
     good: pa.Table, target: pa.Array | pa.ChunkedArray, fine: pa.Array | pa.ChunkedArray, classes: int
 ) -> dict[str, Any]:
-    """Labels held against `target` [N]; `fine` [N] says which rows have no error, and `good` are those (label, score, top_labels).
+    """Labels held against `target` [N]; `fine` [N] says which rows have no error, `good` are those (label, score, top_labels).
 
     A target is a class index, or a list of them (ImageNet ReaL style: any of them is right; Beyer et al., "Are we done with
     ImageNet?", 2020). Rows whose target is null, negative or an empty list are `without`, error rows with one have `failed`.

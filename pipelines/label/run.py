@@ -17,7 +17,6 @@ from typing import Any
 from levit_batch.errors import JobError, UserError
 from levit_batch.job.config import JobConfig
 from levit_batch.results.drift import drift_of
-from levit_batch.results.metrics import measure
 from levit_batch.table.fingerprint import versions
 from levit_batch.table.lock import locked
 from levit_batch.table.output import UNMEASURED, Output
@@ -180,7 +179,7 @@ def write_job(prepared: Prepared) -> None:
 
 
 def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
-    """Metrics, record, card and page; then how it ended."""
+    """Record, metrics, page and card; then how it ended."""
     if run.failed:
         run.write("failed")
         chunk, reason = next(iter(run.failed.items()))
@@ -193,13 +192,11 @@ def finish(prepared: Prepared, progress: Progress, run: RunRecord) -> RunResult:
     untouched = not (progress.pending or progress.replacements or run.retired)
     if metrics and untouched and not unmeasured.exists():
         return RunResult(0, run.write("nothing new"), metrics)
-    metrics = measure(prepared.output)
-    prepared.output.write_json("metrics.json", metrics)
     state = "done with errors" if run.errors else "done" if progress.pending else "nothing new"
     drift = drift_of(prepared.output, run.name, run.stats(), prepared.config.drift)
     record = run.write(state, drift=drift)
-    from levit_batch.results.evaluate import write_pages
+    from levit_batch.results.evaluate import evaluate
 
-    write_pages(prepared.output, prepared.source, prepared.config.source.max_image_pixels, metrics)
+    metrics = evaluate(prepared.output, prepared.source)
     unmeasured.delete()
     return RunResult(0, record, metrics)
