@@ -24,7 +24,7 @@ MOVED = 10  # labels that the result names
 Stats = dict[str, Any]
 
 
-def compare(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[str, Any]:
+def judge(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[str, Any]:
     """Hold the stats of one run's rows (`stats.add_stats`) against those of the runs before it, oldest first.
 
     Returns JSON values: verdict ("ok", "drift", "too few rows", "no history"), why (a sentence), breaches (names),
@@ -206,11 +206,11 @@ def _moved(now: Stats, before: Stats) -> list[dict[str, Any]]:
 
 
 def drift_of(output: Output, run: str, stats: dict[str, Any], config: DriftConfig) -> dict[str, Any] | None:
-    """What `compare` says of `stats`, the sums of the run called `run`; None for a run without new rows."""
+    """What `judge` says of `stats`, the sums of the run called `run`; None for a run without new rows."""
     if not stats["rows"]:
         return None
     before = [stats for _, stats in zip(range(config.history), stats_before(output, run), strict=False)]
-    return compare(stats, before[::-1], config)
+    return judge(stats, before[::-1], config)
 
 
 def stats_before(output: Output, run: str) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ from levit_batch.pixels.decode import decode
 from levit_batch.sources.source import Source, open_source
 from levit_batch.storage.ahead import ahead
 from levit_batch.training.config import TrainSourceConfig
-from levit_batch.training.targets import Answers
+from levit_batch.training.targets import ClassColumn
 
 NO_TARGET = "target: the target, or the teacher's answer, is null"
 
@@ -72,8 +72,8 @@ class SampleReader:
     """Samples of one part of a source, chunk by chunk; remembers chunks while they fit in `cache_bytes`."""
 
     source: Source
-    target: Answers
-    teacher: Answers | None
+    target: ClassColumn
+    teacher: ClassColumn | None
     split: Split
     cache_bytes: int = 0
     _cache: dict[Chunk, list[Sample]] = field(default_factory=dict)

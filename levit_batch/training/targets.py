@@ -62,10 +62,10 @@ def _same_classes(own: list[str], start: Checkpoint) -> bool:
     return numbers == tuple(range(len(own)))
 
 
-class Answers:
+class ClassColumn:
     """Class numbers of one column. Pickles.
 
-    `Answers(...)(column, where)` gives one int or None (no answer: null, or -1) a row. Raises SourceError for values that
+    `ClassColumn(...)(column, where)` gives one int or None (no answer: null, or -1) a row. Raises SourceError for values that
     are no class, for a row with several answers, and where there is no such column.
     """
 

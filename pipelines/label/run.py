@@ -57,7 +57,7 @@ def run_job(
     """
     display = display or Display.silent()
     with contextlib.ExitStack() as stack:
-        claim = stack.enter_context(locked(Output(config.output), wait_for_lock, display.say))
+        claim = stack.enter_context(locked(Output(config.output).place, wait_for_lock, display.say))
         started = datetime.now(UTC)
         if config.compute.address is not None:
             stack.enter_context(ray_session(config.compute, verbose))
