@@ -33,21 +33,16 @@ def judge(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[str,
     """
     before = [stats for stats in before if stats["rows"]][-config.history :]
     reference = add_stats(before)
-    said = {
-        "reference": {"runs": len(before), "rows": reference["rows"]},
-        "rows": now["rows"],
-        "checks": [],
-        "moved": [],
-    }
+    result = {"reference": {"runs": len(before), "rows": reference["rows"]}, "rows": now["rows"], "checks": [], "moved": []}
     if reference["rows"] < config.min_rows:
-        return said | _verdict("no history", f"fewer than drift.min_rows={config.min_rows} rows in the runs before")
+        return result | _verdict("no history", f"fewer than drift.min_rows={config.min_rows} rows in the runs before")
     if now["rows"] < config.min_rows:
-        return said | _verdict("too few rows", f"fewer than drift.min_rows={config.min_rows} new rows")
+        return result | _verdict("too few rows", f"fewer than drift.min_rows={config.min_rows} new rows")
     checks = [check for check in _checks(now, reference, config) if check]
     breaches = [check for check in checks if check["breach"]]
     why = "; ".join(f"{c['title']} {c['value']:.3g}, allowed {c['allowed']:.3g}" for c in breaches)
-    said |= {"checks": checks, "moved": _moved(now, reference)}
-    return said | _verdict("drift" if breaches else "ok", why or "within all thresholds", [c["name"] for c in breaches])
+    result |= {"checks": checks, "moved": _moved(now, reference)}
+    return result | _verdict("drift" if breaches else "ok", why or "within all thresholds", [c["name"] for c in breaches])
 
 
 def _verdict(verdict: str, why: str, breaches: Sequence[str] = ()) -> dict[str, Any]:
@@ -82,8 +77,8 @@ def _check(name: str, title: str, value: float, noise: float, threshold: float) 
     }  # fmt: skip
 
 
-def _optional(name: str, title: str, found: tuple[float, float] | None, threshold: float) -> dict[str, Any] | None:
-    return None if found is None else _check(name, title, *found, threshold)
+def _optional(name: str, title: str, rise: tuple[float, float] | None, threshold: float) -> dict[str, Any] | None:
+    return None if rise is None else _check(name, title, *rise, threshold)
 
 
 def _good(stats: Stats) -> int:

@@ -27,9 +27,7 @@ def push(output: Output, repo: str, private: bool = False, message: str = "Updat
     if missing:
         raise OutputError(f"push: {output} has no {', '.join(missing)}; `levit-batch evaluate {output}` writes them")
     if not get_token():
-        raise UserError(
-            "push: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN to one that may write"
-        )
+        raise UserError("push: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN to one that may write")
     api = HfApi()
     try:
         url = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
@@ -51,19 +49,14 @@ def _refused(error: Exception, repo: str) -> Exception:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if isinstance(error, HFValidationError):
-        return UserError(
-            f"push: {repo} is not a repository name ({_brief(error)}); it is USER/NAME or ORGANISATION/NAME"
-        )
+        return UserError(f"push: {repo} is not a repository name ({_brief(error)}); it is USER/NAME or ORGANISATION/NAME")
     if isinstance(error, HfHubHTTPError):
         status: Any = getattr(error.response, "status_code", None)
-        hint = {401: "the token is not valid", 403: "the token may not write there"}.get(
-            status, "try again: it goes on"
-        )
+        hints = {401: "the token is not valid", 403: "the token may not write there"}
+        hint = hints.get(status, "try again: it goes on")
         return UserError(f"push: the Hub refused {repo} ({_brief(error)}); {hint}")
     if passing(error) or isinstance(error, LastingError):
-        return UserError(
-            f"push: the Hub does not answer ({_brief(error)}); try again: the upload goes on where it stopped"
-        )
+        return UserError(f"push: the Hub does not answer ({_brief(error)}); try again: the upload goes on where it stopped")
     return error
 
 

@@ -42,22 +42,22 @@ def select(
         condition = Where(where, schema)
         conditions.append(condition.expression)
         read += condition.columns
-    found = _first(scan_files(files, list(dict.fromkeys([*read, "error", "label_name"]))), conditions, n + 1)
-    rows = pa.concat_tables(found) if found else schema.empty_table()
+    tables = _first(scan_files(files, list(dict.fromkeys([*read, "error", "label_name"]))), conditions, n + 1)
+    rows = pa.concat_tables(tables) if tables else schema.empty_table()
     return rows.select(wanted).slice(0, n), rows.num_rows > n
 
 
 def _first(tables: Iterator, conditions: list[pc.Expression], n: int) -> list[pa.Table]:
-    found, rows = [], 0
+    kept, rows = [], 0
     for _, table in tables:
         for condition in conditions:
             table = table.filter(condition)
         if table.num_rows:
-            found.append(table.slice(0, n - rows))
-            rows += found[-1].num_rows
+            kept.append(table.slice(0, n - rows))
+            rows += kept[-1].num_rows
         if rows >= n:
             break
-    return found
+    return kept
 
 
 def _check_columns(names: list[str], schema: pa.Schema) -> None:

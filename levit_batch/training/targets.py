@@ -22,7 +22,7 @@ def student_names(source: Source, start: Checkpoint | None, chunks: Iterable[Chu
     """
     own = [name.split("\t")[-1] for name in source.target_names or []]
     if not own and _is_text(source.target_type()):
-        return _names_found(source, start, chunks)
+        return _names_held(source, start, chunks)
     if start and (not own or _same_classes(own, start)):
         return start.class_names
     if not own:
@@ -35,16 +35,16 @@ def student_names(source: Source, start: Checkpoint | None, chunks: Iterable[Chu
     return own
 
 
-def _names_found(source: Source, start: Checkpoint | None, chunks: Iterable[Chunk]) -> list[str]:
-    found = sorted(value for value in source.target_values(chunks) if value is not None)
-    if start and not TargetMap.make(pa.string(), None, start.class_names).apply(pa.array(found, pa.string()))[1]:
+def _names_held(source: Source, start: Checkpoint | None, chunks: Iterable[Chunk]) -> list[str]:
+    names = sorted(value for value in source.target_values(chunks) if value is not None)
+    if start and not TargetMap.make(pa.string(), None, start.class_names).apply(pa.array(names, pa.string()))[1]:
         return start.class_names
-    if len(found) < 2:
+    if len(names) < 2:
         raise SourceError(
-            f"source.target_column: {source.config.target_column} holds {len(found)} class ({', '.join(found)}); "
+            f"source.target_column: {source.config.target_column} holds {len(names)} class ({', '.join(names)}); "
             "training needs two or more"
         )
-    return found
+    return names
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -21,35 +21,35 @@ def run(args: argparse.Namespace) -> int:
     from levit_batch.table.read import job_of, open_output
 
     one, other = open_output(args.one), open_output(args.other)
-    found = diff(one, other, args.n)
+    answer = diff(one, other, args.n)
     if args.html:
         from levit_batch.results.page.diff_page import render
         from levit_batch.storage.place import place
 
-        place(args.html).write_bytes(render(args.one, args.other, job_of(one), job_of(other), found).encode())
+        place(args.html).write_bytes(render(args.one, args.other, job_of(one), job_of(other), answer).encode())
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(answer))
     else:
-        show(found)
+        print_diff(answer)
         if args.html:
             print(f"page: {args.html}")
     return 0
 
 
-def show(found: dict) -> None:
+def print_diff(answer: dict) -> None:
     """Print the figures and the rows to look at."""
     from levit_batch.results.page.formats import count, percent
     from pipelines.screen.console import console, table
 
     out = console()
-    out.print(table(None, ("", "A", "B"), _figures(found), right=(1, 2)))
-    worst = sorted(found["classes"].items(), key=lambda one: one[1]["agreement"])
+    out.print(table(None, ("", "A", "B"), _figures(answer), right=(1, 2)))
+    worst = sorted(answer["classes"].items(), key=lambda one: one[1]["agreement"])
     worst = [(n, count(c["rows"]), percent(c["agreement"])) for n, c in worst if c["agreement"] < 1][:SHOWN]
-    flips = [(f["from"], f["to"], count(f["rows"])) for f in found["flips"][:SHOWN]]
+    flips = [(f["from"], f["to"], count(f["rows"])) for f in answer["flips"][:SHOWN]]
     rows = [
-        (r["shard"], str(r["row"]), _said(r["label_name"], r["score"]), _said(r["other_name"], r["other_score"]),
+        (r["shard"], str(r["row"]), _labelled(r["label_name"], r["score"]), _labelled(r["other_name"], r["other_score"]),
          r["target_name"] or "")
-        for r in found["look"]
+        for r in answer["look"]
     ]  # fmt: skip
     for title, head, lines, right in (
         ("Classes that agree least", ("label in A", "rows", "agreement"), worst, (1, 2)),
@@ -59,26 +59,26 @@ def show(found: dict) -> None:
         if lines:
             out.print()
             out.print(table(title, head, lines, right))
-    if found["changed_shards"]:
-        print(f"left out: {len(found['changed_shards'])} shards whose content changed in between")
+    if answer["changed_shards"]:
+        print(f"left out: {len(answer['changed_shards'])} shards whose content changed in between")
 
 
-def _said(name: str, score: float) -> str:
+def _labelled(name: str, score: float) -> str:
     return f"{name} {score:.3f}"
 
 
-def _figures(found: dict) -> list[tuple[str, str, str]]:
+def _figures(answer: dict) -> list[tuple[str, str, str]]:
     from levit_batch.results.page.formats import count, figure, percent
 
     rows = [
-        ("rows compared", count(found["compared"]), ""),
-        ("rows that only one has", *map(count, found["only_in"])),
-        ("error rows", *map(count, found["errors"])),
-        ("agreement", percent(found["agreement"]), ""),
+        ("rows compared", count(answer["compared"]), ""),
+        ("rows that only one has", *map(count, answer["only_in"])),
+        ("error rows", *map(count, answer["errors"])),
+        ("agreement", percent(answer["agreement"]), ""),
     ]
-    if found["mean_score"]:
-        rows.append(("mean score", *map(figure, found["mean_score"])))
-    target = found["target"]
+    if answer["mean_score"]:
+        rows.append(("mean score", *map(figure, answer["mean_score"])))
+    target = answer["target"]
     if target:
         rows.append((f"top-1 of {count(target['rows'])} rows", *map(percent, target["top1"])))
         rows.append(("right in this one only", count(target["broken"]), count(target["mended"])))

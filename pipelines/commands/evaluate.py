@@ -37,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(metrics))
     else:
-        show(metrics, names, args.output, truth.unmatched if truth else 0)
+        print_metrics(metrics, names, args.output, truth.unmatched if truth else 0)
     return 0
 
 
-def show(metrics: dict, names: list[str], path: str, unmatched: int) -> None:
+def print_metrics(metrics: dict, names: list[str], path: str, unmatched: int) -> None:
     """Print the figures that matter most."""
     from levit_batch.results.page.formats import count, figure, percent
     from pipelines.screen.console import console, table

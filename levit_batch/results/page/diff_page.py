@@ -16,6 +16,6 @@ def render(one: str, other: str, job: dict[str, Any], other_job: dict[str, Any],
     ]
     worst = sorted(({"name": n, **c} for n, c in answer["classes"].items()), key=lambda c: (c["agreement"], -c["rows"]))
     return environment().get_template("diff.html").render(
-        one=one, other=other, found=answer, differing=differing, worst=[c for c in worst if c["agreement"] < 1][:20],
+        one=one, other=other, diff=answer, differing=differing, worst=[c for c in worst if c["agreement"] < 1][:20],
         look=thumbnails(pictures_from(job), answer["look"]),
     )  # fmt: skip
