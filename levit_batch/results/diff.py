@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from levit_batch.results.best import Best, Pick
 from levit_batch.table.output import Output
 from levit_batch.table.read import ChunkFile, job_of, require_files, scan_files, shard_names
 
@@ -30,8 +31,7 @@ class Diff:
         self.changed_shards: list[str] = []
         self.alone = [0, 0]
         self.truths = 0
-        self.look: list[tuple[float, int, dict[str, Any]]] = []
-        self.n = rows
+        self.look = Best(rows)
 
     def add(self, file: ChunkFile, one: pa.Table, other: pa.Table) -> None:
         """Count rows `one` [N] of the first output and `other` [N] of the second, which are the same rows."""
@@ -66,18 +66,16 @@ class Diff:
 
     def _look(self, file: ChunkFile, one: pa.Table, flipped, a, b, scores, truth) -> None:
         """Keep the rows where both are sure and do not agree."""
-        keys = np.where(flipped, np.minimum(*scores), -1.0)
-        for i in np.argsort(-keys, kind="stable")[: self.n]:
-            if keys[i] < 0:
-                break
-            sample = {
+
+        def pick(i: int) -> Pick:
+            return {
                 "shard": one["shard"][i].as_py(), "row": one["row"][i].as_py(), "version": file.written.version, "error": None,
                 "label_name": self.names[a[i]], "score": float(scores[0][i]), "other_name": self.names[b[i]],
                 "other_score": float(scores[1][i]),
                 "target_name": self.names[truth[i]] if truth is not None and truth[i] >= 0 else None,
             }  # fmt: skip
-            self.look.append((-float(keys[i]), len(self.look), sample))
-        self.look = sorted(self.look, key=lambda kept: kept[0])[: self.n]
+
+        self.look.add(-np.minimum(*scores)[flipped], np.flatnonzero(flipped), pick)
 
     def result(self) -> dict[str, Any]:
         """JSON values; None for what no row tells."""
@@ -99,7 +97,7 @@ class Diff:
                 "rows": self.truths, "top1": (self.judged / self.truths).tolist(), "both_right": self.right,
                 "mended": int(self.judged[1]) - self.right, "broken": int(self.judged[0]) - self.right,
             } if self.truths else None,
-            "look": [sample for _, _, sample in self.look],
+            "look": self.look.picks(),
         }  # fmt: skip
 
 

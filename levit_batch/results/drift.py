@@ -24,7 +24,7 @@ MOVED = 10  # labels that the result names
 Stats = dict[str, Any]
 
 
-def compare(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[str, Any]:
+def judge(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[str, Any]:
     """Hold the stats of one run's rows (`stats.add_stats`) against those of the runs before it, oldest first.
 
     Returns JSON values: verdict ("ok", "drift", "too few rows", "no history"), why (a sentence), breaches (names),
@@ -33,21 +33,16 @@ def compare(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[st
     """
     before = [stats for stats in before if stats["rows"]][-config.history :]
     reference = add_stats(before)
-    said = {
-        "reference": {"runs": len(before), "rows": reference["rows"]},
-        "rows": now["rows"],
-        "checks": [],
-        "moved": [],
-    }
+    result = {"reference": {"runs": len(before), "rows": reference["rows"]}, "rows": now["rows"], "checks": [], "moved": []}
     if reference["rows"] < config.min_rows:
-        return said | _verdict("no history", f"fewer than drift.min_rows={config.min_rows} rows in the runs before")
+        return result | _verdict("no history", f"fewer than drift.min_rows={config.min_rows} rows in the runs before")
     if now["rows"] < config.min_rows:
-        return said | _verdict("too few rows", f"fewer than drift.min_rows={config.min_rows} new rows")
+        return result | _verdict("too few rows", f"fewer than drift.min_rows={config.min_rows} new rows")
     checks = [check for check in _checks(now, reference, config) if check]
     breaches = [check for check in checks if check["breach"]]
     why = "; ".join(f"{c['title']} {c['value']:.3g}, allowed {c['allowed']:.3g}" for c in breaches)
-    said |= {"checks": checks, "moved": _moved(now, reference)}
-    return said | _verdict("drift" if breaches else "ok", why or "within all thresholds", [c["name"] for c in breaches])
+    result |= {"checks": checks, "moved": _moved(now, reference)}
+    return result | _verdict("drift" if breaches else "ok", why or "within all thresholds", [c["name"] for c in breaches])
 
 
 def _verdict(verdict: str, why: str, breaches: Sequence[str] = ()) -> dict[str, Any]:
@@ -82,8 +77,8 @@ def _check(name: str, title: str, value: float, noise: float, threshold: float) 
     }  # fmt: skip
 
 
-def _optional(name: str, title: str, found: tuple[float, float] | None, threshold: float) -> dict[str, Any] | None:
-    return None if found is None else _check(name, title, *found, threshold)
+def _optional(name: str, title: str, rise: tuple[float, float] | None, threshold: float) -> dict[str, Any] | None:
+    return None if rise is None else _check(name, title, *rise, threshold)
 
 
 def _good(stats: Stats) -> int:
@@ -206,11 +201,11 @@ def _moved(now: Stats, before: Stats) -> list[dict[str, Any]]:
 
 
 def drift_of(output: Output, run: str, stats: dict[str, Any], config: DriftConfig) -> dict[str, Any] | None:
-    """What `compare` says of `stats`, the sums of the run called `run`; None for a run without new rows."""
+    """What `judge` says of `stats`, the sums of the run called `run`; None for a run without new rows."""
     if not stats["rows"]:
         return None
     before = [stats for _, stats in zip(range(config.history), stats_before(output, run), strict=False)]
-    return compare(stats, before[::-1], config)
+    return judge(stats, before[::-1], config)
 
 
 def stats_before(output: Output, run: str) -> Iterator[dict[str, Any]]:

@@ -27,9 +27,7 @@ def push(output: Output, repo: str, private: bool = False, message: str = "Updat
     if missing:
         raise OutputError(f"push: {output} has no {', '.join(missing)}; `levit-batch evaluate {output}` writes them")
     if not get_token():
-        raise UserError(
-            "push: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN to one that may write"
-        )
+        raise UserError("push: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN to one that may write")
     api = HfApi()
     try:
         url = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)

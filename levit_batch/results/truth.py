@@ -31,8 +31,8 @@ class TruthTable:
         self.targets, self.unmatched = TargetMap.make(table[column].type, None, class_names).apply(table[column])
 
     def __call__(self, rows: pa.Table) -> pa.Array:
-        found = self.index.get_indexer(_index(rows.select(self.keys)))
-        return self.targets.take(pa.array(found, mask=found < 0))
+        places = self.index.get_indexer(_index(rows.select(self.keys)))
+        return self.targets.take(pa.array(places, mask=places < 0))
 
 
 def _read(path: str, columns: list[str]) -> pa.Table:

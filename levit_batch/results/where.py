@@ -63,8 +63,8 @@ class Where:
 
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> pc.Expression:
         if isinstance(op, ast.In | ast.NotIn):
-            found = self._inside(left, right)
-            return ~found if isinstance(op, ast.NotIn) else found
+            inside = self._inside(left, right)
+            return ~inside if isinstance(op, ast.NotIn) else inside
         if isinstance(op, ast.Is | ast.IsNot) or _is_none(left) or _is_none(right):
             return self._null(left, op, right)
         return COMPARE[type(op)](self._operand(left), self._operand(right))
@@ -80,8 +80,8 @@ class Where:
     def _null(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> pc.Expression:
         if not (_is_none(right) and isinstance(op, ast.Is | ast.IsNot | ast.Eq | ast.NotEq)):
             raise self._error("`is` goes with None only: error is None")
-        found = self._operand(left).is_null()
-        return ~found if isinstance(op, ast.IsNot | ast.NotEq) else found
+        null = self._operand(left).is_null()
+        return ~null if isinstance(op, ast.IsNot | ast.NotEq) else null
 
     def _operand(self, node: ast.expr) -> pc.Expression:
         name = self._column_name(node)

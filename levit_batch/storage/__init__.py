@@ -4,6 +4,7 @@ place, ranges   a folder or file; a remote file read by exact ranges
 find, tree      a configured path to its files; a folder to all that it holds
 identity        which content a file has
 hub, retry      the Hub's client made patient, its errors in words; what passes is tried again
+ahead           what comes next, read while the last is used
 redact          secrets taken out of what is shown or stored
 """
 

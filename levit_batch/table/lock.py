@@ -1,12 +1,12 @@
-"""One run at a time in one output, on a local disk, a network disk or an object store, without trusting any clock.
+"""One run, or training, at a time in one folder, on a local disk, a network disk or an object store, without trusting any clock.
 
     _lock/<id>.json     one claim: who, where, since when, and whether it `wants` or `holds` the output
 
 Two runs at once do twice the work, and one could replace or delete what the other relies on: a run whose claim is gone stops
 before it changes the table (`Claim.require`). No store offers the same atomic step, so nothing here needs one: a run writes
-its claim, then lists. Of two runs the one that lists last sees
-the other's claim. Who sees nobody holds; who sees a holder leaves; who sees another that only wants takes its claim back and
-tries again a little later. A claim is only ever deleted by its name, so that no live one goes with a dead one.
+its claim, then lists. Of two runs the one that lists last sees the other's claim. Who sees nobody holds; who sees a holder
+leaves; who sees another that only wants takes its claim back and tries again a little later. A claim is only ever deleted by
+its name, so that no live one goes with a dead one.
 
 A holder rewrites its claim every `BEAT` seconds. Its age is the difference of two times of the same store: the claim's and
 that of the claim just written. A holder on this machine whose process is gone is dead at once.
@@ -28,7 +28,6 @@ from pyarrow import fs
 from levit_batch.errors import LockedError, OutputError
 from levit_batch.storage.place import Place
 from levit_batch.storage.retry import retry
-from levit_batch.table.output import Output
 from levit_batch.table.process import machine, started
 
 BEAT = 15.0  # seconds between two signs of life
@@ -39,14 +38,14 @@ TRIES = 20  # at being the only one that wants it
 
 @contextlib.contextmanager
 def locked(
-    output: Output,
+    place: Place,
     wait: float = 0.0,
     say: Callable[[str], None] = lambda text: None,
     beat: float = BEAT,
     dead_after: float = DEAD_AFTER,
 ) -> Iterator["Claim"]:
-    """Hold `output` while the context lasts. Raises LockedError, after `wait` seconds, while another run holds it."""
-    claim = Claim(output.place.join("_lock"), dead_after)
+    """Hold the folder `place` while the context lasts. Raises LockedError, after `wait` seconds, while another run holds it."""
+    claim = Claim(place.join("_lock"), dead_after)
     claim.take(wait, say)
     stop = threading.Event()
     thread = threading.Thread(target=claim.beat, args=(stop, beat, say), name="lock", daemon=True)
@@ -77,15 +76,13 @@ class Claim:
     def take(self, wait: float, say: Callable[[str], None]) -> None:
         """Returns when this run holds the output; raises LockedError when it does not get it in `wait` seconds."""
         deadline = time.monotonic() + wait
-        said = False
+        told = False
         while holder := self._try():
             if time.monotonic() >= deadline:
-                raise LockedError(
-                    f"output.path: {self._names(holder)}; wait for it (--wait-for-lock), or stop it there"
-                )
-            if not said:
+                raise LockedError(f"output.path: {self._names(holder)}; wait for it (--wait-for-lock), or stop it there")
+            if not told:
                 say(f"waiting for the lock: {self._names(holder)}")
-                said = True
+                told = True
             time.sleep(min(LOOK_EVERY, max(0.0, deadline - time.monotonic())))
 
     def _try(self) -> dict[str, Any] | None:

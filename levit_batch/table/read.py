@@ -1,6 +1,5 @@
 """A finished output, read back: chunk after chunk in row order, only the columns asked for."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from levit_batch.errors import OutputError
 from levit_batch.job.config import OutputConfig
 from levit_batch.job.row import check_version
+from levit_batch.storage.ahead import ahead
 from levit_batch.storage.place import Place
 from levit_batch.table.output import CHUNK_FILE, Output, Written
 from levit_batch.table.write import read_record
@@ -33,17 +33,15 @@ def open_output(path: str) -> Output:
     output = Output(OutputConfig(path=path))
     job = job_of(output)
     check_version(job, str(output))
-    said = job.get("config", {}).get("output", {}).get("format", "parquet")
-    return Output(OutputConfig(path=path, format=said))
+    written_as = job.get("config", {}).get("output", {}).get("format", "parquet")
+    return Output(OutputConfig(path=path, format=written_as))
 
 
 def job_of(output: Output) -> dict[str, Any]:
     """The output's `job.json`. Raises OutputError when there is none."""
     job = output.read_json("job.json")
     if job is None:
-        raise OutputError(
-            f"{output}: no job.json there; give the folder that `levit-batch run` wrote (its output.path)"
-        )
+        raise OutputError(f"{output}: no job.json there; give the folder that `levit-batch run` wrote (its output.path)")
     return job
 
 
@@ -62,8 +60,8 @@ def shard_names(output: Output, folders: Iterable[str]) -> list[str]:
 
 def run_names(output: Output) -> list[str]:
     """The names (UTC times) of all runs, oldest first."""
-    found = output.place.join("runs").list(recursive=False)
-    return sorted(info.base_name.removesuffix(".json") for info in found if info.base_name.endswith(".json"))
+    names = [info.base_name for info in output.place.join("runs").list(recursive=False)]
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
 def runs_of(output: Output, last: int | None = None) -> list[dict[str, Any]]:
@@ -125,15 +123,7 @@ def scan_files(
 ) -> Iterator[tuple[ChunkFile, pa.Table]]:
     """Each of `files` with its table, in order, a few read ahead. Memory does not grow with the number of files' rows."""
     with ThreadPoolExecutor(AHEAD) as pool:
-        waiting: deque = deque()
-        for file in files:
-            waiting.append((file, pool.submit(read_file, file, columns)))
-            if len(waiting) > AHEAD:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+        yield from ahead(pool, lambda file: read_file(file, columns), files, AHEAD)
 
 
 def list_matrix(column: pa.ChunkedArray | pa.Array) -> Any:

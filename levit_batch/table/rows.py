@@ -9,6 +9,7 @@ from levit_batch.job.row import KEPT, TARGET, RowSpec, kept_name, output_schema
 COLUMNS = (
     "label", "score", "top_labels", "top_scores", "embedding", "logits", "head_label", "distill_label", "head_divergence",
 )  # fmt: skip
+NOT_FINITE = "predict: the model gave values that are not finite; use model.dtype and predict.embeddings float32"
 
 
 def output_table(
@@ -27,9 +28,7 @@ def output_table(
     if answers is not None and not answers.finite.all():
         errors = list(errors)
         for i in good[~answers.finite]:
-            errors[i] = (
-                "predict: the model gave values that are not finite; use model.dtype and predict.embeddings float32"
-            )
+            errors[i] = NOT_FINITE
             bad[i] = True
     columns = {
         "shard": pa.repeat(pa.scalar(shard), len(errors)),

@@ -1,6 +1,9 @@
-"""What one chunk's rows say in sum: small enough to travel to the driver, enough for the run's record and for drift."""
+"""What rows say in sum: of a chunk, a run or a whole output, for the run's record, for drift and for metrics.
 
-from collections import Counter
+A chunk's sums travel to the driver and stay in the footer of its file, so that nobody needs its rows again to know them. All are
+JSON values that add up: numbers, lists place by place, and counts by name of what occurs.
+"""
+
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,30 +11,42 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from levit_batch.table.target_stats import target_stats
+
+Stats = dict[str, Any]
 SCORE_BINS = 50
+NONE: Stats = {
+    "rows": 0, "errors": {}, "labels": {}, "scores": [0] * SCORE_BINS, "score": 0.0, "embedding": None, "norm": None,
+    "divergence": None, "disagree": None, "target": None,
+}  # fmt: skip
 
 
-def chunk_stats(table: pa.Table) -> dict[str, Any]:
-    """Sums over the rows of an output table, as JSON values.
+def chunk_stats(table: pa.Table, classes: int, target: pa.Array | pa.ChunkedArray | None = None) -> Stats:
+    """Sums over the rows of an output table, or over its narrow columns (then without embeddings).
 
-    rows; errors {kind: rows}; labels {index: rows}; scores [SCORE_BINS] rows by score in [0, 1]; embedding [D] sum of the
-    embeddings and norm sum of their lengths (both null without embeddings); divergence sum of head_divergence or null.
+    rows; errors {kind: rows}; labels {index: rows}; scores [SCORE_BINS] rows by score in [0, 1]; score, embedding [D], norm (of
+    the embeddings), divergence and disagree (of the heads): sums, null where the table has no such column; target: see
+    `target_stats`, null without one. target: the truth [N], in place of the column.
     """
-    good = table.filter(pc.is_null(table["error"]))
-    errors = pc.value_counts(pc.list_element(pc.split_pattern(table["error"].drop_null(), ":", max_splits=1), 0))
-    labels = pc.value_counts(good["label"])
-    scores, _ = np.histogram(good["score"].to_numpy(), SCORE_BINS, (0, 1))
-    embedding = _embeddings(good) if "embedding" in table.schema.names else None
+    fine = pc.is_null(table["error"])
+    good, names = table.filter(fine), table.schema.names
+    kinds = pc.list_element(pc.split_pattern(table["error"].drop_null(), ":", max_splits=1), 0)
+    score = good["score"].to_numpy()
+    embedding = _embeddings(good) if "embedding" in names else None
+    heads = "head_divergence" in names
+    disagree = pc.sum(pc.not_equal(good["head_label"], good["distill_label"])) if "head_label" in names else None
+    target = table["target"] if target is None and "target" in names else target
     return {
         "rows": table.num_rows,
-        "errors": {e["values"]: e["counts"] for e in errors.to_pylist()},
-        "labels": {str(e["values"]): e["counts"] for e in labels.to_pylist()},
-        "scores": scores.tolist(),
+        "errors": {e["values"]: e["counts"] for e in pc.value_counts(kinds).to_pylist()},
+        "labels": {str(e["values"]): e["counts"] for e in pc.value_counts(good["label"]).to_pylist()},
+        "scores": np.histogram(score, SCORE_BINS, (0, 1))[0].tolist(),
+        "score": float(score.sum(dtype=np.float64)),
         "embedding": None if embedding is None else np.round(embedding.sum(0), 4).tolist(),
         "norm": None if embedding is None else float(np.linalg.norm(embedding, axis=1).sum()),
-        "divergence": pc.sum(good["head_divergence"]).as_py() or 0.0
-        if "head_divergence" in table.schema.names
-        else None,
+        "divergence": pc.sum(good["head_divergence"]).as_py() or 0.0 if heads else None,
+        "disagree": disagree and (disagree.as_py() or 0),
+        "target": None if target is None else target_stats(good, target, fine, classes),
     }
 
 
@@ -41,30 +56,24 @@ def _embeddings(table: pa.Table) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, column.type.list_size)
 
 
-def add_stats(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The stats of several chunks as if they were one."""
-    total: dict[str, Any] = {
-        "rows": 0, "errors": Counter(), "labels": Counter(), "scores": np.zeros(SCORE_BINS, np.int64),
-        "embedding": None, "norm": None, "divergence": None,
-    }  # fmt: skip
+def add_stats(parts: Iterable[Stats]) -> Stats:
+    """The stats of several chunks as if they were one; what an older one lacks counts as nothing. Frequent things come first."""
+    total: Stats = {**NONE, "errors": {}, "labels": {}}
     for part in parts:
-        total["rows"] += part["rows"]
-        total["errors"].update(part["errors"])
-        total["labels"].update(part["labels"])
-        total["scores"] += np.asarray(part["scores"], np.int64)
-        for key in ("norm", "divergence"):
-            total[key] = _add(total[key], part[key])
-        total["embedding"] = _add(
-            total["embedding"], None if part["embedding"] is None else np.asarray(part["embedding"])
-        )
-    embedding = total["embedding"]
-    return total | {
-        "errors": dict(total["errors"].most_common()),
-        "labels": dict(total["labels"].most_common()),
-        "scores": total["scores"].tolist(),
-        "embedding": None if embedding is None else embedding.tolist(),
-    }
+        _add(total, part)
+    counts = {name: sorted(total[name].items(), key=lambda one: -one[1]) for name in ("errors", "labels")}
+    return total | {name: dict(items) for name, items in counts.items()}
 
 
-def _add(one: Any, other: Any) -> Any:
-    return other if one is None else one if other is None else one + other
+def _add(total: dict[str, Any], part: dict[str, Any]) -> None:
+    for name, value in part.items():
+        have = total.get(name)
+        if isinstance(value, dict):
+            total[name] = {} if have is None else have
+            _add(total[name], value)
+        elif have is None or value is None:
+            total[name] = value if have is None else have
+        elif isinstance(value, list):
+            total[name] = [a + b for a, b in zip(have, value, strict=True)]
+        else:
+            total[name] = have + value

@@ -21,7 +21,7 @@ REPEATING = ("shard", "label", "label_name", "target", "error", "head_label", "d
 
 def write_chunk(output: Output, chunk: Chunk, table: pa.Table, fingerprint: str, record: dict[str, Any]) -> int:
     """Write `table` as the file of `chunk`; returns its size in bytes. Writing it again replaces it with the same rows."""
-    metadata = {**(table.schema.metadata or {}), FINGERPRINT: fingerprint, RECORD: json.dumps(record)}
+    metadata = {**(table.schema.metadata or {}), FINGERPRINT: fingerprint, RECORD: json.dumps(record, separators=(",", ":"))}
     data = serialise(table.replace_schema_metadata(metadata), output.format)
     output.chunk_place(chunk).write_bytes(data)
     return len(data)

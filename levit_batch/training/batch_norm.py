@@ -1,4 +1,4 @@
-"""Batch norm in training with several workers: statistics of the whole batch, of each worker's part, or frozen."""
+"""Batch norm in training with several workers: statistics of the whole batch, or frozen."""
 
 import torch
 from torch import Tensor, nn
@@ -48,17 +48,6 @@ def sync_batch_norm(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.__class__ = SyncedBatchNorm  # same parameters and buffers, another forward
-
-
-@torch.no_grad()
-def average_statistics(model: nn.Module, workers: Workers) -> None:
-    """Give every worker the mean of the workers' running statistics, in place."""
-    if workers.count == 1:
-        return
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            for buffer in (module.running_mean, module.running_var):
-                buffer.copy_(workers.sum(buffer) / workers.count)
 
 
 def set_training(model: nn.Module, freeze_backbone: bool, freeze_statistics: bool) -> None:

@@ -1,5 +1,6 @@
 """Every knob of a fine-tuning on one page, in the style of `config.py`; `source` is the section that labelling has too."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +9,7 @@ from levit_batch.job.config import Fraction, PositiveInt, Section, SourceConfig
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Report = Callable[[dict[str, Any]], None]  # takes each event of a training: a step's, or a finished epoch's
 
 
 class TrainSourceConfig(SourceConfig):
@@ -94,10 +96,9 @@ class TrainConfig(Section):
     drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="How often an image skips a branch.")
     clip_gradient: Positive | None = Field(None, description="Largest norm of the gradient.")
     freeze: Literal["none", "backbone"] = Field("none", description="backbone: only the heads learn (linear probe).")
-    batch_norm: Literal["synced", "local", "frozen"] = Field(
+    batch_norm: Literal["synced", "frozen"] = Field(
         "synced",
-        description="Statistics in training: of the whole batch over all workers; of each worker's part, with running "
-        "values averaged; or frozen, as the checkpoint has them.",
+        description="Statistics in training: of the whole batch over all workers, or frozen, as the checkpoint has them.",
     )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: automatic mixed precision.")
     early_stopping: PositiveInt | None = Field(None, description="Stop after so many epochs without a better one.")

@@ -6,7 +6,6 @@ on with exactly the images that it had left.
 
 import hashlib
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ from levit_batch.job.chunks import Chunk
 from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
 from levit_batch.pixels.decode import decode
 from levit_batch.sources.source import Source, open_source
+from levit_batch.storage.ahead import ahead
 from levit_batch.training.config import TrainSourceConfig
-from levit_batch.training.targets import Answers
+from levit_batch.training.targets import ClassColumn
 
 NO_TARGET = "target: the target, or the teacher's answer, is null"
 
@@ -72,8 +72,8 @@ class SampleReader:
     """Samples of one part of a source, chunk by chunk; remembers chunks while they fit in `cache_bytes`."""
 
     source: Source
-    target: Answers
-    teacher: Answers | None
+    target: ClassColumn
+    teacher: ClassColumn | None
     split: Split
     cache_bytes: int = 0
     _cache: dict[Chunk, list[Sample]] = field(default_factory=dict)
@@ -150,7 +150,7 @@ Transform = Callable[[np.ndarray, Sample], np.ndarray]
 
 @dataclass
 class Loader:
-    """Decodes samples in threads, `ahead` samples before they are needed, and stacks good ones into batches."""
+    """Decodes samples in threads, some samples before they are needed, and stacks good ones into batches."""
 
     transform: Transform  # decoded uint8 [H, W, 3] and its sample -> uint8 [h, w, 3]
     max_pixels: int
@@ -174,21 +174,10 @@ class Loader:
         if good and not drop_last:
             yield _stack(good, consumed)
 
-    def _decoded(self, samples: Iterator[Sample], ahead: int) -> Iterator[tuple[Sample, np.ndarray | str]]:
+    def _decoded(self, samples: Iterator[Sample], most: int) -> Iterator[tuple[Sample, np.ndarray | str]]:
         # One torch thread in each: the number is a thread's own, and the resize would start more than there are cores.
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            waiting: deque = deque()
-            try:
-                for sample in samples:
-                    waiting.append((sample, pool.submit(self._decode, sample)))
-                    if len(waiting) > ahead:
-                        done, future = waiting.popleft()
-                        yield done, future.result()
-                while waiting:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+            yield from ahead(pool, self._decode, samples, most)
 
     def _decode(self, sample: Sample) -> np.ndarray | str:
         if sample.error:

@@ -14,7 +14,7 @@ NAME = "state.pt"
 
 
 @dataclass
-class Progress:
+class State:
     """Where a training is. All of it is plain values and tensors.
 
     consumed: for each worker, how many samples of the running epoch it has used.
@@ -33,10 +33,10 @@ class Progress:
     since_best: int = 0
 
 
-def save_state(folder: Path, progress: Progress, model: dict, optimizer: dict, random: list[torch.Tensor]) -> None:
+def save_state(folder: Path, state: State, model: dict, optimizer: dict, random: list[torch.Tensor]) -> None:
     """Replace the state in `folder`; a kill at any moment leaves the old one or the new one."""
     buffer = io.BytesIO()
-    values = {"progress": vars(progress), "model": model, "optimizer": optimizer, "random": random}
+    values = {"progress": vars(state), "model": model, "optimizer": optimizer, "random": random}
     torch.save(values, buffer)
     try:
         place(str(folder / NAME)).write_bytes(buffer.getbuffer())
@@ -45,12 +45,12 @@ def save_state(folder: Path, progress: Progress, model: dict, optimizer: dict, r
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The state in `folder`, with `progress` as a Progress; None where there is none."""
+    """The state in `folder`, with `progress` as a State; None where there is none."""
     path = folder / NAME
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return state | {"progress": Progress(**state["progress"])}
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return saved | {"progress": State(**saved["progress"])}
     except Exception as e:
         raise OutputError(f"{path}: not a training state that can be read ({e}); start afresh with --overwrite") from e

@@ -23,7 +23,7 @@ def student_names(source: Source, start: Checkpoint | None, chunks: Iterable[Chu
     """
     own = [name.split("\t")[-1] for name in source.target_names or []]
     if not own and holds_names(source.target_type()):
-        return _names_found(source, start, chunks)
+        return _names_held(source, start, chunks)
     if start and (not own or _same_classes(own, start)):
         return start.class_names
     if not own:
@@ -36,16 +36,16 @@ def student_names(source: Source, start: Checkpoint | None, chunks: Iterable[Chu
     return own
 
 
-def _names_found(source: Source, start: Checkpoint | None, chunks: Iterable[Chunk]) -> list[str]:
-    found = sorted(value for value in source.target_values(chunks) if value is not None)
-    if start and not TargetMap.make(pa.string(), None, start.class_names).apply(pa.array(found, pa.string()))[1]:
+def _names_held(source: Source, start: Checkpoint | None, chunks: Iterable[Chunk]) -> list[str]:
+    names = sorted(value for value in source.target_values(chunks) if value is not None)
+    if start and not TargetMap.make(pa.string(), None, start.class_names).apply(pa.array(names, pa.string()))[1]:
         return start.class_names
-    if len(found) < 2:
+    if len(names) < 2:
         raise SourceError(
-            f"source.target_column: {source.config.target_column} holds {len(found)} class ({', '.join(found)}); "
+            f"source.target_column: {source.config.target_column} holds {len(names)} class ({', '.join(names)}); "
             "training needs two or more"
         )
-    return found
+    return names
 
 
 def _same_classes(own: list[str], start: Checkpoint) -> bool:
@@ -58,10 +58,10 @@ def _same_classes(own: list[str], start: Checkpoint) -> bool:
     return numbers == tuple(range(len(own)))
 
 
-class Answers:
+class ClassColumn:
     """Class numbers of one column. Pickles.
 
-    `Answers(...)(column, where)` gives one int or None (no answer: null, or -1) a row. Raises SourceError for values that
+    `ClassColumn(...)(column, where)` gives one int or None (no answer: null, or -1) a row. Raises SourceError for values that
     are no class, for a row with several answers, and where there is no such column.
     """
 

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ from levit_batch.job.chunks import Chunk
 from levit_batch.pixels.fit import fit
 from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.training.augment import augment
-from levit_batch.training.batch_norm import average_statistics, set_training, sync_batch_norm
-from levit_batch.training.config import FinetuneConfig, TrainSourceConfig
+from levit_batch.training.batch_norm import set_training, sync_batch_norm
+from levit_batch.training.config import FinetuneConfig, Report, TrainSourceConfig
 from levit_batch.training.data import (
     Batch,
     Loader,
@@ -34,12 +34,10 @@ from levit_batch.training.data import (
     worker_chunks,
 )
 from levit_batch.training.optimise import learning_rate, make_optimizer
-from levit_batch.training.state import Progress, load_state, save_state
+from levit_batch.training.state import State, load_state, save_state
 from levit_batch.training.student import Normalise, build_student, load_teacher, starting_point
-from levit_batch.training.targets import Answers
+from levit_batch.training.targets import ClassColumn
 from levit_batch.training.workers import Workers
-
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Trainer:
         self._make_readers(names, threads)
         self.batch = config.train.batch_size // self.workers.count
         self.steps_an_epoch = max(1, plan.rows // config.train.batch_size)
-        self.progress = Progress()
+        self.state = State()
 
     def _make_readers(self, names: list[str], threads: int) -> None:
         config, seed = self.config, self.config.train.seed
@@ -90,7 +88,7 @@ class Trainer:
         self.validation_loader = Loader(self._fitted, config.source.max_image_pixels, threads)
 
     def _augmented(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
-        rng = np.random.default_rng((self.config.train.seed, self.progress.epoch, sample.key))
+        rng = np.random.default_rng((self.config.train.seed, self.state.epoch, sample.key))
         return augment(pixels, self.config.augment, self.preprocessing, rng)
 
     def _fitted(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
@@ -107,49 +105,48 @@ class Trainer:
         model = self.student
         if self.workers.count > 1:
             model = DistributedDataParallel(self.student, broadcast_buffers=False)
-        while self.progress.epoch < self.config.train.epochs and not self._stalled():
+        while self.state.epoch < self.config.train.epochs and not self._stalled():
             self._epoch(model)
             self._save()
-        if self.progress.best_weights is not None:  # kept where `keep: best` is and there is validation to judge by
-            self.student.load_state_dict(self.progress.best_weights)
-        return {"history": self.progress.history, "best": self.progress.best, "stopped_early": self._stalled()}
+        if self.state.best_weights is not None:  # kept where `keep: best` is and there is validation to judge by
+            self.student.load_state_dict(self.state.best_weights)
+        return {"history": self.state.history, "best": self.state.best, "stopped_early": self._stalled()}
 
     def _stalled(self) -> bool:
         patience = self.config.train.early_stopping
-        return patience is not None and self.progress.since_best >= patience
+        return patience is not None and self.state.since_best >= patience
 
     def _epoch(self, model: nn.Module) -> None:
-        progress, started = self.progress, time.monotonic()
-        before, saved_at = progress.seconds, progress.step
+        state, started = self.state, time.monotonic()
+        before, saved_at = state.seconds, state.step
         set_training(self.student, self.config.train.freeze == "backbone", self.config.train.batch_norm == "frozen")
         for batch in self._agreed(self._train_batches()):
             self._step(model, batch)
-            progress.consumed = self.workers.gather(batch.consumed) if self._save_due(saved_at) else []
-            if progress.consumed:
-                progress.seconds, saved_at = before + time.monotonic() - started, progress.step
+            state.consumed = self.workers.gather(batch.consumed) if self._save_due(saved_at) else []
+            if state.consumed:
+                state.seconds, saved_at = before + time.monotonic() - started, state.step
                 self._save()
-        average_statistics(self.student, self.workers)
         self._close_epoch(before + time.monotonic() - started)
 
     def _save_due(self, saved_at: int) -> bool:
-        return self.progress.step - saved_at >= self.config.train.save_steps
+        return self.state.step - saved_at >= self.config.train.save_steps
 
     def _train_batches(self) -> Iterator[Batch]:
         """This worker's batches of the running epoch, from where it was left."""
-        progress, workers, seed = self.progress, self.workers, self.config.train.seed
-        chunks = worker_chunks(list(self.plan.chunks), seed, progress.epoch, workers.rank, workers.count)
-        order = shuffled(self.read, chunks, self.config.train.shuffle_rows, (seed, progress.epoch, workers.rank))
-        start = progress.consumed[workers.rank] if progress.consumed else 0
-        self.loader.skipped = dict(progress.skipped[workers.rank]) if progress.skipped else {}
+        state, workers, seed = self.state, self.workers, self.config.train.seed
+        chunks = worker_chunks(list(self.plan.chunks), seed, state.epoch, workers.rank, workers.count)
+        order = shuffled(self.read, chunks, self.config.train.shuffle_rows, (seed, state.epoch, workers.rank))
+        start = state.consumed[workers.rank] if state.consumed else 0
+        self.loader.skipped = dict(state.skipped[workers.rank]) if state.skipped else {}
         return self.loader.batches(order, self.batch, start)
 
     def _agreed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Batches as long as every worker has one: a step needs all of them."""
-        taken = self.progress.step
+        taken = self.state.step
         while self.workers.all((batch := next(batches, None)) is not None):
             yield batch
         batches.close()
-        if self.progress.step == taken and not self.progress.sums[2]:
+        if self.state.step == taken and not self.state.sums[2]:
             raise SourceError(
                 f"source.path: too few rows to train on: {self.plan.rows} planned, not one batch of "
                 f"{self.config.train.batch_size} usable ({_counts(self.loader.skipped)}); "
@@ -157,8 +154,8 @@ class Trainer:
             )
 
     def _step(self, model: nn.Module, batch: Batch) -> None:
-        config, progress = self.config.train, self.progress
-        rate = learning_rate(progress.step, self.steps_an_epoch * config.epochs, self._warmup_steps(), config)
+        config, state = self.config.train, self.state
+        rate = learning_rate(state.step, self.steps_an_epoch * config.epochs, self._warmup_steps(), config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         pixels, targets = batch.pixels.to(self.device), batch.targets.to(self.device)
@@ -172,54 +169,54 @@ class Trainer:
         if config.clip_gradient:
             nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_gradient)
         self.optimizer.step()
-        progress.step += 1
+        state.step += 1
         self._count(output, targets, rate)
 
     def _warmup_steps(self) -> int:
         return round(self.config.train.warmup_epochs * self.steps_an_epoch)
 
     def _count(self, output: Any, targets: torch.Tensor, rate: float) -> None:
-        progress, size = self.progress, len(targets)
+        state, size = self.state, len(targets)
         right = (output.logits.argmax(1) == targets).sum().item()
         sums = self.workers.total([output.loss.item() * size, right, size])
         if not np.isfinite(sums[0]):
             raise JobError(
-                f"the loss is {sums[0]} in epoch {progress.epoch + 1}: the training ran away; lower "
+                f"the loss is {sums[0]} in epoch {state.epoch + 1}: the training ran away; lower "
                 "train.learning_rate, or set train.clip_gradient to 1"
             )
-        progress.sums = [have + new for have, new in zip(progress.sums, sums, strict=True)]
-        loss, accuracy = progress.sums[0] / progress.sums[2], progress.sums[1] / progress.sums[2]
+        state.sums = [have + new for have, new in zip(state.sums, sums, strict=True)]
+        loss, accuracy = state.sums[0] / state.sums[2], state.sums[1] / state.sums[2]
         if self.workers.first:
             self.report(
-                {"epoch": progress.epoch + 1, "step": progress.step, "loss": loss, "accuracy": accuracy,
+                {"epoch": state.epoch + 1, "step": state.step, "loss": loss, "accuracy": accuracy,
                  "steps": self.steps_an_epoch * self.config.train.epochs, "learning_rate": rate}
             )  # fmt: skip
 
     def _close_epoch(self, seconds: float) -> None:
         """Validate, write the epoch into the history, and keep its weights when they are the best yet."""
-        progress = self.progress
-        loss, right, rows = progress.sums
-        entry = {"epoch": progress.epoch + 1, "loss": loss / rows, "accuracy": right / rows, "rows": int(rows)}
+        state = self.state
+        loss, right, rows = state.sums
+        entry = {"epoch": state.epoch + 1, "loss": loss / rows, "accuracy": right / rows, "rows": int(rows)}
         entry |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "seconds": round(seconds, 2)}
         entry["skipped"] = _sum_counts(self.workers.gather(self.loader.skipped))
         if self.config.validates:
             entry |= self.validate()
-        progress.history = [*progress.history, entry]
+        state.history = [*state.history, entry]
         if self._is_best(entry):
-            progress.best, progress.since_best = entry, 0
+            state.best, state.since_best = entry, 0
             if self.config.train.keep == "best" and self.config.validates:
                 weights = self.student.state_dict().items()
-                progress.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights}
+                state.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights}
         else:
-            progress.since_best += 1
-        progress.epoch += 1
-        progress.consumed, progress.skipped, progress.sums, progress.seconds = [], [], [0.0, 0.0, 0.0], 0.0
+            state.since_best += 1
+        state.epoch += 1
+        state.consumed, state.skipped, state.sums, state.seconds = [], [], [0.0, 0.0, 0.0], 0.0
         if self.workers.first:
             self.report({"entry": entry})
 
     def _is_best(self, entry: dict[str, Any]) -> bool:
         """Higher validation accuracy, or the same with a lower loss; without validation the last is the best."""
-        best = self.progress.best
+        best = self.state.best
         if best is None or not self.config.validates:
             return True
         ranks = [(-one["validation_accuracy"], one["validation_loss"]) for one in (entry, best)]
@@ -245,31 +242,30 @@ class Trainer:
                 "validation_skipped": skipped}  # fmt: skip
 
     def _save(self) -> None:
-        average_statistics(self.student, self.workers)
         random, skipped = self.workers.gather(torch.get_rng_state()), self.workers.gather(dict(self.loader.skipped))
-        if self.progress.consumed:
-            self.progress.skipped = skipped
+        if self.state.consumed:
+            self.state.skipped = skipped
         if self.workers.first:
             model, optimizer = self.student.state_dict(), self.optimizer.state_dict()
-            save_state(self.folder, self.progress, model, optimizer, random)
+            save_state(self.folder, self.state, model, optimizer, random)
 
     def _resume(self) -> None:
         """Go on from the saved state, or start: dropped paths then differ between the workers, weights do not."""
-        state = load_state(self.folder)
-        if state is None:
+        saved = load_state(self.folder)
+        if saved is None:
             torch.manual_seed(self.config.train.seed + self.workers.rank)
             return
-        self.student.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = state["progress"]
+        self.student.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = saved["progress"]
         with suppress(IndexError):
-            torch.set_rng_state(state["random"][self.workers.rank])
+            torch.set_rng_state(saved["random"][self.workers.rank])
 
 
 def _reader(config: TrainSourceConfig, names: list[str], split: Split, cache_bytes: int) -> SampleReader:
     source = open_training_source(config)
-    target = Answers(source, config.target_column, "source.target_column", names)
-    teacher = config.teacher_column and Answers(source, config.teacher_column, "source.teacher_column", names)
+    target = ClassColumn(source, config.target_column, "source.target_column", names)
+    teacher = config.teacher_column and ClassColumn(source, config.teacher_column, "source.teacher_column", names)
     return SampleReader(source, target, teacher or None, split, cache_bytes)
 
 

@@ -24,15 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.results.evaluate import evaluate
+    from levit_batch.results.evaluate import evaluate, pictures_from
     from levit_batch.results.truth import TruthTable
     from levit_batch.table.read import job_of, open_output
 
     output = open_output(args.output)
-    names = job_of(output)["class_names"]
+    job = job_of(output)
+    names = job["class_names"]
     keys = [name.strip() for name in args.on.split(",")]
     truth = TruthTable(args.target_table, keys, args.target_column, names) if args.target_table else None
-    metrics = evaluate(output, truth, pictures=args.pictures)
+    metrics = evaluate(output, pictures_from(job, args.pictures), truth)
     if args.json:
         print(json.dumps(metrics))
     else:

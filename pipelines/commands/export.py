@@ -36,7 +36,7 @@ def export(output, kind: str, out: str) -> tuple[int, int]:
         from levit_batch.table.read import job_of
 
         job = job_of(output)
-        return export_fiftyone(output, out, source_of(job)[0], job["class_names"])
+        return export_fiftyone(output, out, source_of(job), job["class_names"])
     write = {
         "csv": texts.export_csv, "jsonl": texts.export_jsonl, "numpy": arrays.export_numpy,
         "cleanlab": arrays.export_cleanlab,

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     output = open_output(args.output)
     out = args.out or f"{output.place.path.rsplit('/', 1)[-1]}-joined.parquet"
     columns = [name.strip() for name in args.columns.split(",")] if args.columns else None
-    rows, left_out = join(output, source_of(job_of(output))[0], out, columns)
+    rows, left_out = join(output, source_of(job_of(output)), out, columns)
     gone = f"; {count(left_out)} left out: their shard has changed or is gone" if left_out else ""
     print(f"{count(rows)} rows written to {out}{gone}")
     return 0

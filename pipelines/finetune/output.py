@@ -6,7 +6,6 @@ _training/                                                  the state of an unfi
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 
 from levit_batch.errors import OutputError
 from levit_batch.storage.place import place, scheme
+from levit_batch.table.lock import Claim, LockedError, locked
 
 WORK = "_training"
 CHECKPOINT = ("preprocessor_config.json", "config.json", "model.safetensors")
@@ -32,25 +32,16 @@ def training_folder(path: str) -> Path:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[Path]:
-    """Hold `folder` while training and give its work folder; the system lets go of it however the process ends."""
-    work = folder / WORK
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = open(work / "lock", "a")  # noqa: SIM115
-    except OSError as e:
-        raise OutputError(f"output.path: {folder} cannot be written: {e}") from None
-    with lock:
+def alone(folder: Path) -> Iterator[Claim]:
+    """Hold `folder`, with a work folder in it, while training."""
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(
-                f"output.path: another training is writing to {folder}; wait for it, or stop it"
-            ) from None
-        try:
-            yield work
-        finally:
-            _tidy(folder)
+            claim = stack.enter_context(locked(place(str(folder))))
+        except LockedError:
+            raise LockedError(f"output.path: another training is writing to {folder}; wait for it, or stop it") from None
+        stack.callback(_tidy, folder)
+        (folder / WORK).mkdir(exist_ok=True)
+        yield claim
 
 
 def _tidy(folder: Path) -> None:
@@ -62,14 +53,11 @@ def _tidy(folder: Path) -> None:
 
 
 def delete_training(folder: Path) -> None:
-    """Delete what a training wrote here, and nothing else; the lock stays."""
+    """Delete what a training wrote here, and nothing else."""
     for name in (*CHECKPOINT, *RECORDS):
         (folder / name).unlink(missing_ok=True)
-    for item in (folder / WORK).iterdir():
-        if item.is_dir():
-            shutil.rmtree(item)
-        elif item.name != "lock":
-            item.unlink()
+    shutil.rmtree(folder / WORK)
+    (folder / WORK).mkdir()
 
 
 def finished(folder: Path, values: dict[str, Any]) -> dict[str, Any] | None:

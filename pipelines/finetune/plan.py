@@ -9,7 +9,7 @@ from levit_batch.storage.redact import redact
 from levit_batch.training.config import FinetuneConfig, TrainSourceConfig
 from levit_batch.training.data import open_training_source
 from levit_batch.training.student import build_student, load_teacher, starting_point
-from levit_batch.training.targets import Answers, student_names
+from levit_batch.training.targets import ClassColumn, student_names
 from levit_batch.training.trainer import TrainPlan
 
 LIMITS = ("decode_timeout", "max_image_pixels", "max_image_bytes", "url_max_bytes", "url_timeout")  # of reading
@@ -39,9 +39,9 @@ def make_plan(config: FinetuneConfig) -> tuple[TrainPlan, dict[str, Any]]:
 
 def _check_columns(source: Source, config: TrainSourceConfig, names: list[str]) -> None:
     source.kept()
-    Answers(source, config.target_column, "source.target_column", names)
+    ClassColumn(source, config.target_column, "source.target_column", names)
     if config.teacher_column:
-        Answers(source, config.teacher_column, "source.teacher_column", names)
+        ClassColumn(source, config.teacher_column, "source.teacher_column", names)
 
 
 def _chunks(source: Source, config: FinetuneConfig) -> tuple[tuple[Chunk, ...], int]:

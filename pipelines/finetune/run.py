@@ -3,16 +3,16 @@
 plan the chunks -> train, here or in Ray Train's workers, saving the state -> write the checkpoint, history and curve
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from levit_batch.training.config import FinetuneConfig
+from levit_batch.training.config import FinetuneConfig, Report
 from levit_batch.training.curve import learning_curve
 from levit_batch.training.trainer import Trainer, TrainPlan
 from pipelines.finetune.output import (
+    WORK,
     alone,
     delete_training,
     finished,
@@ -22,8 +22,6 @@ from pipelines.finetune.output import (
     write_json,
 )
 from pipelines.finetune.plan import make_plan
-
-Report = Callable[[dict[str, Any]], None]
 
 
 def finetune(
@@ -36,7 +34,8 @@ def finetune(
     CheckpointError or OutputError for what the user can mend, JobError when the training runs away.
     """
     folder = training_folder(config.output.path)
-    with alone(folder) as work:
+    with alone(folder) as claim:
+        work = folder / WORK
         if overwrite:
             delete_training(folder)
         plan, values = make_plan(config)
@@ -45,6 +44,7 @@ def finetune(
         write_json(work / "values.json", values)
         result = _train(config, plan, work, verbose, report)
         record = {"checkpoint": config.output.path, **result, "values": values}
+        claim.require()
         publish(folder, record, learning_curve(result["history"], result["best"]))
         return record
 

@@ -6,13 +6,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levit_batch.errors import JobError, LevitBatchError, UserError, causes
 from levit_batch.job.config import ComputeConfig
-from levit_batch.training.config import FinetuneConfig
+from levit_batch.training.config import FinetuneConfig, Report
 from levit_batch.training.state import NAME as STATE
 from levit_batch.training.trainer import Trainer, TrainPlan
 from pipelines.cluster.session import ray_session
@@ -21,7 +21,6 @@ from pipelines.finetune.output import read_json, save_checkpoint, write_json
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
-Report = Callable[[dict[str, Any]], None]
 EVERY = 0.2  # seconds between two step events
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from levit_batch.errors import JobError, OutputError
 from levit_batch.job.chunks import Chunk
 from levit_batch.results.drift import drift_of
-from levit_batch.results.metrics import measure
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
 from levit_batch.table.output import UNMEASURED, Output
@@ -75,7 +74,7 @@ class RunRecord:
         process = (record["node"], record["pid"])
         self.peak[process] = max(self.peak.get(process, 0), record.get("peak_memory", 0))
         self.first_chunk = self.first_chunk or (datetime.now(UTC) - self.started).total_seconds()
-        self._stats.append(record["stats"])
+        self._stats.append(record["stats"] | {"target": None})  # the files keep that: it grows with confused pairs
         if len(self._stats) >= STATS_BATCH:
             self._stats = [add_stats(self._stats)]
 
@@ -113,13 +112,13 @@ class RunRecord:
         unmeasured, metrics = output.place.join(UNMEASURED), output.read_json("metrics.json")
         if metrics and not unmeasured.exists():
             return RunResult(self._exit_code(metrics), self.write("nothing new"), metrics)
-        metrics = measure(output)
-        output.write_json("metrics.json", metrics)
         state = "done with errors" if self.errors else "done" if self.plan.pending else "nothing new"
         record = self.write(state, drift=drift_of(output, self.name, self.stats(), config.drift))
-        from levit_batch.results.evaluate import write_pages
+        from levit_batch.results.evaluate import evaluate  # matplotlib: not before the first chunk
 
-        write_pages(output, self.prepared.source, config.source.max_image_pixels, metrics)
+        self.written = False  # what fails now is this run's failure
+        metrics = evaluate(output, self.prepared.source)
+        self.written = True
         unmeasured.delete()
         return RunResult(self._exit_code(metrics), record, metrics)
 

@@ -106,7 +106,7 @@ class Replica:
                 f"{chunk}: {len(part.errors)} rows read, {chunk.rows} planned: the shard changed meanwhile; run again"
             )
         table = output_table(chunk.shard, chunk.first, rest, part.errors, answers, work.spec)
-        stats = chunk_stats(table)
+        stats = chunk_stats(table, work.spec.classes)
         record = part.record(stats)
         with writing(work.output):
             size = write_chunk(work.output, chunk, table, work.fingerprint, record)

@@ -32,7 +32,7 @@ def run_job(
     While another run holds the output, waits up to `wait_for_lock` seconds for it.
     """
     display, output = display or Display.silent(), Output(config.output)
-    with locked(output, wait_for_lock, display.say) as claim, Session(config.compute, verbose) as session:
+    with locked(output.place, wait_for_lock, display.say) as claim, Session(config.compute, verbose) as session:
         started = datetime.now(UTC)
         session.join()
         check_paths(config)

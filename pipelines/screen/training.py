@@ -2,14 +2,13 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from levit_batch.training.config import Report
 from pipelines.screen.console import InertConsole
-
-Report = Callable[[dict[str, Any]], None]
 
 
 @contextlib.contextmanager

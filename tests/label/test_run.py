@@ -17,6 +17,7 @@ import pytest
 from levit_batch.inference.fold import fold
 from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.pixels.preprocess import Preprocessor
+from levit_batch.table.output import folder_of
 from pipelines.label.execute import REFUSALS
 from tests.support import DIGITS, ROOT, SUPPORT
 from tests.support.deadly_image import deadly
@@ -208,7 +209,7 @@ def told_in(folder):
 def test_an_output_that_takes_nothing_stops_the_job_early(tmp_path, checkpoint):
     job = Job(tmp_path, checkpoint, compute={"chunk_rows": 10, "replicas": 1})
     (job.output / "data").mkdir(parents=True)
-    in_the_way = [job.output / "data" / path.name for path in DIGITS.glob("*.parquet")]
+    in_the_way = [job.output / "data" / folder_of(path.name) for path in DIGITS.glob("*.parquet")]
     for path in in_the_way:
         path.write_text("a file where a folder is wanted")
     said = job.run()

@@ -9,7 +9,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, ks_2samp
 
 from levit_batch.job.config import DriftConfig, OutputConfig
-from levit_batch.results.drift import _cells, _chi_square, compare, drift_of, label_js, label_psi, score_ks
+from levit_batch.results.drift import _cells, _chi_square, drift_of, judge, label_js, label_psi, score_ks
 from levit_batch.table.output import Output
 from levit_batch.table.stats import SCORE_BINS, add_stats, chunk_stats
 
@@ -42,14 +42,14 @@ class Camera:
                 "error": pa.array(["decode: x" if e else None for e in error], pa.string()),
             }
         )
-        return chunk_stats(table)
+        return chunk_stats(table, self.classes)
 
 
 @pytest.mark.parametrize(("classes", "rows"), [(3, 200), (10, 250), (10, 5000), (100, 200), (1000, 200), (1000, 3000)])
 def test_nights_of_one_distribution_raise_no_alarm(classes, rows):
     camera = Camera(classes)
     nights = [camera.night(rows, seed) for seed in range(60)]
-    verdicts = [compare(night, nights[max(0, i - 14) : i], CONFIG) for i, night in enumerate(nights) if i]
+    verdicts = [judge(night, nights[max(0, i - 14) : i], CONFIG) for i, night in enumerate(nights) if i]
     assert [v["why"] for v in verdicts if v["verdict"] != "ok"] == []
     assert all(len(v["checks"]) == 6 for v in verdicts)
 
@@ -61,7 +61,7 @@ def test_noise_is_why():
     counts = np.array([[s["labels"].get(str(i), 0) + 0.5 for i in range(1000)] for s in (now, before)])
     q, p = counts / counts.sum(1, keepdims=True)
     assert ((q - p) * np.log(q / p)).sum() > CONFIG.label_psi
-    psi = next(c for c in compare(now, [before], CONFIG)["checks"] if c["name"] == "label_psi")
+    psi = next(c for c in judge(now, [before], CONFIG)["checks"] if c["name"] == "label_psi")
     assert psi["value"] < psi["noise"] and not psi["breach"]
 
 
@@ -84,7 +84,7 @@ def test_a_shifted_night_raises_its_alarm(name, classes, rows):
         shift["shares"] = camera.shares[::-1]
     before = [camera.night(rows, seed) for seed in range(7)]
     for seed in range(100, 110):
-        found = compare(camera.night(rows, seed, **shift), before, CONFIG)
+        found = judge(camera.night(rows, seed, **shift), before, CONFIG)
         assert found["verdict"] == "drift" and name in found["breaches"], found
         title = next(c["title"] for c in found["checks"] if c["name"] == name)
         assert title in found["why"]
@@ -95,7 +95,7 @@ def test_a_class_that_floods_one_night_is_named():
     camera = Camera(20)
     shares = camera.shares * 0.5
     shares[7] += 0.5
-    found = compare(camera.night(1000, 1, shares=shares), [camera.night(1000, 0)], CONFIG)
+    found = judge(camera.night(1000, 1, shares=shares), [camera.night(1000, 0)], CONFIG)
     assert found["verdict"] == "drift" and found["moved"][0]["label"] == 7
     assert found["moved"][0]["now"] > 0.45 + found["moved"][0]["before"]
 
@@ -125,10 +125,10 @@ def test_rare_neighbours_share_a_cell():
 def test_too_few_rows_and_no_history():
     camera = Camera(5)
     few, many = camera.night(150, 1), camera.night(500, 2)
-    assert compare(few, [many], CONFIG)["verdict"] == "too few rows"
-    assert compare(many, [], CONFIG)["verdict"] == compare(many, [few], CONFIG)["verdict"] == "no history"
+    assert judge(few, [many], CONFIG)["verdict"] == "too few rows"
+    assert judge(many, [], CONFIG)["verdict"] == judge(many, [few], CONFIG)["verdict"] == "no history"
     empty = add_stats([])
-    assert compare(many, [empty, few, few, empty], CONFIG)["reference"] == {"runs": 2, "rows": 300}
+    assert judge(many, [empty, few, few, empty], CONFIG)["reference"] == {"runs": 2, "rows": 300}
 
 
 def test_only_the_last_runs_are_the_reference():
@@ -136,16 +136,16 @@ def test_only_the_last_runs_are_the_reference():
     old = [camera.night(500, seed, shares=camera.shares[::-1]) for seed in range(10)]
     recent = [camera.night(500, seed) for seed in range(20, 23)]
     config = DriftConfig(history=3)
-    assert compare(camera.night(500, 99), old + recent, config)["verdict"] == "ok"
-    assert compare(camera.night(500, 99), old + recent, CONFIG)["verdict"] == "drift"
+    assert judge(camera.night(500, 99), old + recent, config)["verdict"] == "ok"
+    assert judge(camera.night(500, 99), old + recent, CONFIG)["verdict"] == "drift"
 
 
 def test_a_night_of_errors_only_and_outputs_without_embeddings():
     camera = Camera(5)
-    found = compare(camera.night(300, 1, bad=1.0), [camera.night(300, 0)], CONFIG)
+    found = judge(camera.night(300, 1, bad=1.0), [camera.night(300, 0)], CONFIG)
     assert found["breaches"] == ["error_rate"]
     bare = [camera.night(300, seed) | {"embedding": None, "norm": None, "divergence": None} for seed in (1, 2)]
-    names = [check["name"] for check in compare(bare[0], bare[1:], CONFIG)["checks"]]
+    names = [check["name"] for check in judge(bare[0], bare[1:], CONFIG)["checks"]]
     assert names == ["label_psi", "label_js", "score_ks", "error_rate"]
 
 

@@ -5,12 +5,16 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_score, top_k_accuracy_score
 
-from levit_batch.results.accuracy import Accuracy
-from levit_batch.results.metrics import SCORE_BINS, measure
-from levit_batch.table.read import list_matrix, scan
+from levit_batch.results.accuracy import accuracy
+from levit_batch.results.metrics import measure
+from levit_batch.table.read import chunk_files, list_matrix, scan
+from levit_batch.table.stats import SCORE_BINS
+from levit_batch.table.target_stats import target_stats
+from levit_batch.table.write import RECORD, serialise
 from tests.support.outputs import CLASSES, make_output
 
 NAMES = tuple(f"class {i}" for i in range(12))
@@ -117,16 +121,13 @@ def good_rows(labels: list[int], k: int = 2) -> pa.Table:
 
 
 def test_targets_outside_the_classes_are_wrong_and_negative_ones_are_unknown():
-    accuracy = Accuracy(3)
-    accuracy.add(good_rows([0, 1, 2, 2]), pa.array([0, 7, -1, None]))
-    found = accuracy.result()
+    found = accuracy(target_stats(good_rows([0, 1, 2, 2]), pa.array([0, 7, -1, None]), pa.array([True] * 4), 3), 3)
     assert (found["rows"], found["top1"], found["outside"], found["without"]) == (2, 0.5, 1, 2)
 
 
 def test_a_slice_of_a_list_target():
-    accuracy = Accuracy(3)
-    accuracy.add(good_rows([0, 1]), pa.array([[2], [0, 1], [0], []])[1:3])
-    assert accuracy.result()["top1"] == 0.5
+    target = pa.array([[2], [0, 1], [0], []])[1:3]
+    assert accuracy(target_stats(good_rows([0, 1]), target, pa.array([True] * 2), 3), 3)["top1"] == 0.5
 
 
 def test_rows_come_in_order_and_only_the_columns_asked_for(made):
@@ -135,3 +136,30 @@ def test_rows_come_in_order_and_only_the_columns_asked_for(made):
         made.table.select(["shard", "row", "image.path"]).replace_schema_metadata(table.schema.metadata)
     )
     assert len(CLASSES) == 4
+
+
+def without_sums(made, file) -> None:
+    """The file as an older version wrote it: its record lacks what metrics need."""
+    at = file.place
+    table = pq.read_table(at.path) if at.path.endswith(".parquet") else pa.ipc.open_stream(at.read_bytes()).read_all()
+    record = json.loads(table.schema.metadata[RECORD])
+    record["stats"] = {name: record["stats"][name] for name in ("rows", "errors", "labels", "scores")}
+    metadata = {**table.schema.metadata, RECORD: json.dumps(record)}
+    at.write_bytes(serialise(table.replace_schema_metadata(metadata), made.output.format))
+
+
+@pytest.mark.parametrize("options", [{}, {"target": "list"}, {"target": None}, {"shards": 1, "rows": 4, "bad": 4}])
+@pytest.mark.parametrize("format", ["parquet", "arrow"])
+def test_footers_say_what_the_rows_say(tmp_path, monkeypatch, options, format):
+    made = make_output(tmp_path, **{"classes": NAMES, "per_head": True, "format": format, "top_k": 5} | options)
+    files = chunk_files(made.output)
+    with monkeypatch.context() as patch:
+        patch.setattr("levit_batch.results.metrics.read_file", None)  # no row is read
+        kept = measure(made.output)
+    without_sums(made, files[0])
+    assert measure(made.output) == kept  # some of each
+    for file in files[1:]:
+        without_sums(made, file)
+    assert measure(made.output) == kept
+    truth = (lambda table: table["target"]) if options.get("target", "int") else None
+    assert measure(made.output, truth) == kept

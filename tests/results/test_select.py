@@ -170,7 +170,7 @@ def test_a_strangers_output_opens_nothing_elsewhere_unless_asked(tmp_path, capsy
 
 def test_urls_among_the_images_of_a_strangers_output_are_fetched_when_asked(tmp_path):
     job = with_source(tmp_path, allow_urls=True, url_hosts=["127.0.0.1"]).job
-    assert [source_of(job, anywhere)[0].config.allow_urls for anywhere in (False, True)] == [False, True]
+    assert [source_of(job, anywhere).config.allow_urls for anywhere in (False, True)] == [False, True]
 
 
 @pytest.mark.parametrize("command", [("join",), ("export", "--to", "fiftyone")])

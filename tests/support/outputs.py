@@ -82,7 +82,7 @@ def make_output(
     for shard, first in starts:
         chunk = Chunk(shard.name, shard.url, shard.version, first, min(first + chunk_rows, shard.rows))
         tables.append(_rows(spec, chunk, pa.concat_tables(source.read(chunk)), random, accuracy))
-        _write(output, chunk, tables[-1])
+        _write(output, chunk, tables[-1], spec)
     _write_records(output, config, spec, tables, runs)
     return Made(output, config, pa.concat_tables(tables))
 
@@ -164,8 +164,8 @@ def _error(data: bytes | None) -> str | None:
     return "null: no image" if data is None else None if data[:4] == b"\x89PNG" else "decode: not an image"
 
 
-def _write(output: Output, chunk: Chunk, table: pa.Table) -> None:
-    stats = chunk_stats(table)
+def _write(output: Output, chunk: Chunk, table: pa.Table, spec: RowSpec) -> None:
+    stats = chunk_stats(table, spec.classes)
     record = {
         "shard": chunk.shard, "first": chunk.first, "stop": chunk.stop, "rows": table.num_rows,
         "errors": stats["errors"], "stats": stats, "attempt": 1, "started": 1.0, "ended": 2.0,
@@ -186,7 +186,7 @@ def _write_records(output: Output, config: JobConfig, spec: RowSpec, tables: lis
             "source_columns": {"image": "struct", "note": "string", "target": "int64"},
         },
     )  # fmt: skip
-    stats = add_stats(chunk_stats(table) for table in tables)
+    stats = add_stats(chunk_stats(table, spec.classes) for table in tables) | {"target": None}
     for night in range(runs):
         output.write_json(f"runs/202611{night + 1:02d}T020000.12Z.json", _run(night, stats, config))
 

@@ -12,19 +12,16 @@ from pathlib import Path
 import pytest
 
 from levit_batch.errors import LockedError, OutputError
-from levit_batch.job.config import OutputConfig
-from levit_batch.storage.place import Place
+from levit_batch.storage.place import Place, place
 from levit_batch.table.lock import Claim, locked
-from levit_batch.table.output import Output
 from levit_batch.table.process import machine, started
 from tests.support.jobs import wait_for
 
 HOLD = """
 import sys, time
-from levit_batch.job.config import OutputConfig
+from levit_batch.storage.place import place
 from levit_batch.table.lock import locked
-from levit_batch.table.output import Output
-with locked(Output(OutputConfig(path=sys.argv[1]))):
+with locked(place(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 print("released", flush=True)
@@ -33,10 +30,9 @@ print("released", flush=True)
 RACE = """
 import os, sys, time
 from pathlib import Path
-from levit_batch.job.config import OutputConfig
+from levit_batch.storage.place import place
 from levit_batch.table.lock import locked
-from levit_batch.table.output import Output
-with locked(Output(OutputConfig(path=sys.argv[1])), wait=60):
+with locked(place(sys.argv[1]), wait=60):
     inside = Path(sys.argv[2])
     os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails when another one is inside
     time.sleep(0.1)
@@ -52,10 +48,6 @@ def path(request, tmp_path) -> str:
     return f"s3://{request.getfixturevalue('s3').bucket}/{tmp_path.name}"
 
 
-def output(path: str) -> Output:
-    return Output(OutputConfig(path=path))
-
-
 def holder(path: str, seconds: float = 60) -> subprocess.Popen:
     """A process that holds the output; returns when it does."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, path, str(seconds)], stdout=subprocess.PIPE, text=True)
@@ -64,14 +56,14 @@ def holder(path: str, seconds: float = 60) -> subprocess.Popen:
 
 
 def claims(path: str) -> list[str]:
-    return [info.path for info in output(path).place.join("_lock").list()]
+    return [info.path for info in place(path).join("_lock").list()]
 
 
 def test_second_run_is_told_who_holds_it_since_when_and_leaves(path):
     process = holder(path)
     try:
         said = rf"in use since 20..-.*process {process.pid} on {os.uname().nodename}"
-        with pytest.raises(LockedError, match=said), locked(output(path)):
+        with pytest.raises(LockedError, match=said), locked(place(path)):
             pass
         assert len(claims(path)) == 1  # the second run left nothing behind
     finally:
@@ -80,9 +72,9 @@ def test_second_run_is_told_who_holds_it_since_when_and_leaves(path):
 
 
 def test_released_at_the_end_and_after_an_error(path):
-    with pytest.raises(ValueError), locked(output(path)):
+    with pytest.raises(ValueError), locked(place(path)):
         raise ValueError
-    with locked(output(path)):
+    with locked(place(path)):
         assert len(claims(path)) == 1
     assert claims(path) == []
     assert not Path(path).exists()  # nothing was written, so not even an empty folder stays
@@ -91,7 +83,7 @@ def test_released_at_the_end_and_after_an_error(path):
 def test_waits_until_the_first_run_ends(path):
     process = holder(path, 1.5)
     said = []
-    with locked(output(path), wait=60, say=said.append):
+    with locked(place(path), wait=60, say=said.append):
         assert process.stdout.readline() == "released\n"
     process.wait()
     assert len(said) == 1 and str(process.pid) in said[0]
@@ -100,7 +92,7 @@ def test_waits_until_the_first_run_ends(path):
 def test_waits_no_longer_than_it_was_told(path):
     process = holder(path)
     try:
-        with pytest.raises(LockedError), locked(output(path), wait=0.5):
+        with pytest.raises(LockedError), locked(place(path), wait=0.5):
             pass
     finally:
         process.kill()
@@ -112,7 +104,7 @@ def test_killed_run_on_this_machine_frees_the_output_at_once(path):
     os.kill(process.pid, signal.SIGKILL)
     while started(process.pid) is not None:  # not waited for: a zombie is dead, too
         time.sleep(0.01)
-    with locked(output(path)):
+    with locked(place(path)):
         assert len(claims(path)) == 1
     process.wait()
 
@@ -122,7 +114,7 @@ def test_stopped_run_still_holds_it(tmp_path):
     process = holder(path)
     os.kill(process.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(LockedError), locked(output(path), dead_after=0):
+        with pytest.raises(LockedError), locked(place(path), dead_after=0):
             pass
     finally:
         process.kill()
@@ -131,46 +123,46 @@ def test_stopped_run_still_holds_it(tmp_path):
 
 def test_process_id_that_is_used_again_holds_nothing(path):
     write_claim(path, pid=os.getpid(), process="1")  # this process, started at another time
-    with locked(output(path)):
+    with locked(place(path)):
         assert len(claims(path)) == 1
 
 
 def write_claim(path: str, **facts) -> None:
     """A claim as another run would have left it."""
-    claim = Claim(output(path).place.join("_lock"), 0)
+    claim = Claim(place(path).join("_lock"), 0)
     claim.facts |= facts
     claim._write("holds")
 
 
 def test_run_on_another_machine_holds_it_until_its_signs_of_life_end(path):
     write_claim(path, machine="elsewhere", host="elsewhere")
-    with pytest.raises(LockedError, match="elsewhere"), locked(output(path), dead_after=60):
+    with pytest.raises(LockedError, match="elsewhere"), locked(place(path), dead_after=60):
         pass
-    with locked(output(path), wait=30, dead_after=2):
+    with locked(place(path), wait=30, dead_after=2):
         assert len(claims(path)) == 1
 
 
 def test_signs_of_life_keep_a_claim_of_another_machine_alive(tmp_path):
     path = str(tmp_path)
-    claim = Claim(output(path).place.join("_lock"), 0)
+    claim = Claim(place(path).join("_lock"), 0)
     claim.facts |= {"machine": "elsewhere"}
     claim._write("holds")
     stop = threading.Event()
     thread = threading.Thread(target=claim.beat, args=(stop, 0.2, print))
     thread.start()
     try:
-        with pytest.raises(LockedError), locked(output(path), wait=4, dead_after=3):
+        with pytest.raises(LockedError), locked(place(path), wait=4, dead_after=3):
             pass
     finally:
         stop.set()
         thread.join()
-    with locked(output(path), wait=30, dead_after=3):
+    with locked(place(path), wait=30, dead_after=3):
         pass
 
 
 def test_run_that_was_taken_for_dead_is_told_and_does_not_claim_again(tmp_path):
     said = []
-    with locked(output(str(tmp_path)), say=said.append, beat=0.05):
+    with locked(place(str(tmp_path)), say=said.append, beat=0.05):
         for name in claims(str(tmp_path)):
             os.unlink(name)
         while not said:
@@ -187,7 +179,7 @@ def test_many_at_once_are_inside_one_at_a_time(path, tmp_path):
 
 
 def test_claim_says_where_to_look(tmp_path):
-    with locked(output(str(tmp_path))):
+    with locked(place(str(tmp_path))):
         (name,) = claims(str(tmp_path))
         claim = json.loads(Path(name).read_text())
     assert claim["machine"] == machine() and claim["state"] == "holds" and claim["process"] == started(os.getpid())
@@ -195,7 +187,7 @@ def test_claim_says_where_to_look(tmp_path):
 
 def test_unwritable_output_is_one_line(tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match="cannot be written"), locked(output(str(tmp_path / "out"))):
+    with pytest.raises(OutputError, match="cannot be written"), locked(place(str(tmp_path / "out"))):
         pass
 
 
@@ -218,7 +210,7 @@ def test_a_beat_that_fails_is_tried_again(tmp_path, monkeypatch):
         return write(at, data, *args, **options)
 
     monkeypatch.setattr(Place, "write_bytes", refusing)
-    with locked(output(str(tmp_path / "out")), beat=0.05, dead_after=60) as claim:
+    with locked(place(str(tmp_path / "out")), beat=0.05, dead_after=60) as claim:
         first = claim.at.info().mtime_ns
         assert refused.wait(30)
         wait_for(lambda: claim.at.info().mtime_ns != first, 30)
@@ -226,7 +218,7 @@ def test_a_beat_that_fails_is_tried_again(tmp_path, monkeypatch):
 
 
 def test_a_run_whose_claim_is_gone_is_told_before_it_changes_anything(path):
-    with locked(output(path)) as claim:
+    with locked(place(path)) as claim:
         claim.require()
         claim.at.delete()
         with pytest.raises(LockedError, match="another run took this one for dead"):

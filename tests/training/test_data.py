@@ -11,7 +11,7 @@ from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk, plan_chunks
 from levit_batch.training.config import TrainSourceConfig
 from levit_batch.training.data import Loader, Sample, SampleReader, Split, open_training_source, shuffled, worker_chunks
-from levit_batch.training.targets import Answers, student_names
+from levit_batch.training.targets import ClassColumn, student_names
 from tests.golden.make_demo import BROKEN, NAMES
 from tests.support.images import CHINA, encode
 from tests.support.trainings import CONFIGS
@@ -23,8 +23,8 @@ def reader(split: Split = Split(0), cache: int = 0, **source) -> tuple[SampleRea
     opened = open_training_source(config)
     chunks = list(plan_chunks(opened.shards(), 100))
     names = student_names(opened, None, chunks)
-    teacher = config.teacher_column and Answers(opened, config.teacher_column, "source.teacher_column", names)
-    target = Answers(opened, config.target_column, "source.target_column", names)
+    teacher = config.teacher_column and ClassColumn(opened, config.teacher_column, "source.teacher_column", names)
+    target = ClassColumn(opened, config.target_column, "source.target_column", names)
     return SampleReader(opened, target, teacher, split, cache), chunks
 
 

@@ -117,11 +117,11 @@ def test_frozen_batch_norm_keeps_its_statistics_while_weights_learn(tmp_path):
     finetune(config(tmp_path / "first"))
     start = f"model={{checkpoint: {tmp_path / 'first'}}}"
     finetune(config(tmp_path / "frozen", start, "train.batch_norm=frozen"))
-    finetune(config(tmp_path / "local", start, "train.batch_norm=local"))
-    before, frozen, local = (weights(tmp_path / name) for name in ("first", "frozen", "local"))
+    finetune(config(tmp_path / "synced", start))
+    before, frozen, synced = (weights(tmp_path / name) for name in ("first", "frozen", "synced"))
     running = [name for name in before if name.endswith(("running_mean", "running_var"))]
     assert running and all(torch.equal(before[name], frozen[name]) for name in running)
-    assert not any(torch.equal(before[name], local[name]) for name in running)
+    assert not any(torch.equal(before[name], synced[name]) for name in running)
     assert not torch.equal(before["classifier.linear.weight"], frozen["classifier.linear.weight"])
 
 

@@ -94,10 +94,10 @@ def _write(
                         os.path.join(out, f"{name}.npy"), "w+", values.dtype, (count, *values.shape[1:])
                     )
                 files[name][place : place + len(values)] = values
-            said = table.select([name for name in INDEX if name in table.schema.names and not _is_list(table, name)])
-            said = for_spreadsheets(said)
-            writer = writer or pyarrow.csv.CSVWriter(index, said.schema)
-            writer.write_table(said)
+            columns = [name for name in INDEX if name in table.schema.names and not _is_list(table, name)]
+            part = for_spreadsheets(table.select(columns))
+            writer = writer or pyarrow.csv.CSVWriter(index, part.schema)
+            writer.write_table(part)
             place += table.num_rows
         writer.close()
     for file in files.values():

@@ -34,8 +34,8 @@ def export_fiftyone(output: Output, out: str, source: Source, names: list[str]) 
             for key, row, data in _images(source, shards.get(file.folder), file, table):
                 with open(os.path.join(folder, key + ending(data)), "wb") as image:
                     image.write(data)
-                said = json.dumps({key: _label(row, names)}, ensure_ascii=False)
-                labels.write((",\n" if written else "\n") + said[1:-1])
+                entry = json.dumps({key: _label(row, names)}, ensure_ascii=False)
+                labels.write((",\n" if written else "\n") + entry[1:-1])
                 written += 1
             left_out += table.num_rows
         labels.write("\n}}\n")

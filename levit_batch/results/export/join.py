@@ -117,13 +117,13 @@ class _Cursor:
 
 def _renamed(table: pa.Table, sources: int, original: pa.Schema) -> pa.Table:
     """Prediction columns that have a source column's name get another; the features of both sides are kept."""
-    said = _features(table.schema.metadata)
+    mine = _features(table.schema.metadata)
     theirs = _features(original.metadata)
     names, features = [], {}
     for i, name in enumerate(table.schema.names):
         ours = i >= sources
         names.append(_apart(name, names) if ours else name)
-        feature = (said if ours else theirs).get(name)
+        feature = (mine if ours else theirs).get(name)
         if feature is not None:
             features[names[-1]] = feature
     metadata = {FEATURES: json.dumps({"info": {"features": features}})} if len(features) == len(names) else None

@@ -7,7 +7,7 @@ import pyarrow as pa
 import yaml
 
 from levit_batch.job.row import VALUE_NAMES
-from levit_batch.results.page.report import environment, public_config
+from levit_batch.results.page.templates import environment, public_config
 from levit_batch.table.output import CARD_MARK, Output
 from levit_batch.table.read import chunk_files, schema_of
 
@@ -59,12 +59,12 @@ def render_card(output: Output, job: dict[str, Any], metrics: dict[str, Any], be
 
 
 def _split(card: str) -> tuple[dict[str, Any], str]:
-    found = FRONT.match(card)
+    match = FRONT.match(card)
     try:
-        front = yaml.safe_load(found["yaml"]) if found else {}
+        front = yaml.safe_load(match["yaml"]) if match else {}
     except yaml.YAMLError:
         front = {}
-    return (front if isinstance(front, dict) else {}), card[found.end() :] if found else card
+    return (front if isinstance(front, dict) else {}), card[match.end() :] if match else card
 
 
 def split_name(job: dict[str, Any]) -> str:

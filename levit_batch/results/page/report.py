@@ -1,17 +1,17 @@
 """report.html: one self-contained page about an output and its runs. It loads nothing and holds no secret."""
 
-import base64
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import yaml
-from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
 from levit_batch.job.row import SCHEMA_VERSION
+from levit_batch.results.best import Pick
 from levit_batch.results.page import formats, plots
-from levit_batch.results.page.samples import ERRORS, Sample
-from levit_batch.storage.redact import public, public_path, redact
+from levit_batch.results.page.samples import ERRORS
+from levit_batch.results.page.templates import environment, public_config
+from levit_batch.storage.redact import public_path
 from levit_batch.table.output import Output
 
 TOP_LABELS = 30  # bars that stay readable; a job of a thousand classes has no more
@@ -19,63 +19,35 @@ TOP_PAIRS = 20
 TOP_CLASSES = 15
 RUNS = 60  # in the trend
 TABLE_RUNS = 15
-PATHS = (
-    ("source", "path"), ("source", "root"), ("source", "class_names"), ("model", "checkpoint"), ("output", "path"),
-)  # fmt: skip
 HARD_ROWS = 5  # classes with fewer judged rows say nothing about being hard
 
 
 def write_report(
-    output: Output, job: dict[str, Any], runs: list[dict[str, Any]], metrics: dict[str, Any], samples: list[Sample]
+    output: Output, job: dict[str, Any], runs: list[dict[str, Any]], metrics: dict[str, Any], picks: list[Pick]
 ) -> None:
     """Write `report.html` into `output`.
 
-    job: job.json; runs: `scan.runs_of`, oldest first; metrics: `metrics.measure`; samples: `samples.thumbnails`.
+    job: job.json; runs: `read.runs_of`, oldest first; metrics: `metrics.measure`; picks: `samples.thumbnails`.
     """
-    output.write("report.html", render(str(output), job, runs, metrics, samples).encode())
+    output.write("report.html", render(str(output), job, runs, metrics, picks).encode())
 
 
 def render(
-    path: str, job: dict[str, Any], runs: list[dict[str, Any]], metrics: dict[str, Any], samples: list[Sample]
+    path: str, job: dict[str, Any], runs: list[dict[str, Any]], metrics: dict[str, Any], picks: list[Pick]
 ) -> str:
     """The page as HTML text."""
     names, config = job["class_names"], public_config(job.get("config", {}))
+    groups = _grouped(picks, lambda pick: pick["group"])
+    errors = groups.pop(ERRORS, [])
     values = {
         "title": _title(config), "path": public_path(path), "job": job, "config": config, "metrics": metrics,
         "runs": runs[-TABLE_RUNS:][::-1], "run": runs[-1] if runs else None, "names": names, "schema_version": SCHEMA_VERSION,
-        "groups": _groups(samples), "error_examples": _by_kind(samples), "plots": _plots(job, runs, metrics),
+        "groups": groups, "error_examples": _grouped(errors, lambda pick: pick["error"].split(":", 1)[0]),
+        "plots": _plots(job, runs, metrics),
         "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         "pairs": _pairs(metrics, names), "hard": _hard(metrics, names), "top_labels": TOP_LABELS,
     }  # fmt: skip
     return environment().get_template("report.html").render(values)
-
-
-def environment() -> Environment:
-    """Templates with every value escaped and the number formats as filters. What an older record lacks is left blank."""
-    loader = PackageLoader("levit_batch.results.page")
-    found = Environment(
-        loader=loader, autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    for name in ("count", "percent", "figure", "seconds", "size", "when"):
-        found.filters[name] = _lenient(getattr(formats, name))
-    found.filters["public"] = public
-    found.filters["short"] = plots.short
-    found.filters["data_uri"] = lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode()
-    return found
-
-
-def _lenient(show: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda value: show(None if isinstance(value, Undefined) else value)
-
-
-def public_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as a page that may be published shows it: no secrets, and of local paths only the ends."""
-    said = redact(config)
-    for section, key in PATHS:
-        path = said.get(section, {}).get(key)
-        if path:
-            said[section][key] = public_path(path) if isinstance(path, str) else [public_path(one) for one in path]
-    return said
 
 
 def _title(config: dict[str, Any]) -> str:
@@ -84,20 +56,11 @@ def _title(config: dict[str, Any]) -> str:
     return f"{path} by {config.get('model', {}).get('checkpoint', 'LeViT')}"
 
 
-def _groups(samples: list[Sample]) -> dict[str, list[Sample]]:
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if sample["group"] != ERRORS:
-            groups[sample["group"]].append(sample)
+def _grouped(picks: list[Pick], key: Callable[[Pick], str]) -> dict[str, list[Pick]]:
+    groups: dict[str, list[Pick]] = defaultdict(list)
+    for pick in picks:
+        groups[key(pick)].append(pick)
     return dict(groups)
-
-
-def _by_kind(samples: list[Sample]) -> dict[str, list[Sample]]:
-    kinds: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if sample["group"] == ERRORS:
-            kinds[sample["error"].split(":", 1)[0]].append(sample)
-    return dict(kinds)
 
 
 def _plots(job: dict[str, Any], runs: list[dict[str, Any]], metrics: dict[str, Any]) -> dict[str, str | None]:

@@ -1,9 +1,8 @@
 """A few rows worth looking at, found by scanning narrow columns, and small pictures of them read again from the source."""
 
+import functools
 import io
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ from levit_batch.errors import LevitBatchError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.row import IMAGE_BYTES
 from levit_batch.pixels.decode import decode
+from levit_batch.results.best import Best, Pick
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output
 from levit_batch.table.read import ChunkFile, chunk_files, job_of, scan_files
@@ -23,33 +23,25 @@ COLUMNS = ("shard", "row", "label", "label_name", "score", "target", "error")
 ERROR_EXAMPLES = 3  # of each kind
 EDGE = 160  # pixels of a thumbnail's longest edge
 
-Sample = dict[str, Any]
 
-
-def pick_samples(output: Output, n: int = 12) -> list[Sample]:
+def pick_samples(output: Output, n: int = 12) -> list[Pick]:
     """The `n` surest and least sure rows, with a target the `n` surest mistakes, and some error rows of each kind.
 
-    Each is a dict: group, shard, row, version (of the shard), label_name, score, target_name, error. Of equal scores the
-    earlier row is taken, so the same output gives the same samples.
+    Each has its `group` besides. Of equal scores the earlier row is taken, so the same output gives the same samples.
     """
     names = job_of(output)["class_names"]
-    best: dict[str, list[tuple[float, int, Sample]]] = {SUREST: [], LEAST: [], MISTAKES: []}
-    errors: dict[str, list[Sample]] = {}
-    seen = 0
+    best = {group: Best(n) for group in (SUREST, LEAST, MISTAKES)}
+    errors: dict[str, list[Pick]] = {}
     for file, table in scan_files(chunk_files(output), COLUMNS):
         _pick_errors(errors, file, table)
         good = table.filter(pc.is_null(table["error"]))
-        score = good["score"].to_numpy()
-        wrong = score[_wrong(good)]
-        for group, keys, rows in (
-            (SUREST, -score, np.arange(len(score))),
-            (LEAST, score, np.arange(len(score))),
-            (MISTAKES, -wrong, np.flatnonzero(_wrong(good))),
-        ):
-            _keep_best(best[group], n, keys, rows, seen, lambda i, t=good, f=file: _sample(t, i, f, names))
-        seen += good.num_rows
-    found = [sample | {"group": group} for group, kept in best.items() for _, _, sample in kept]
-    return found + [sample for kind in sorted(errors) for sample in errors[kind]]
+        score, rows, wrong = good["score"].to_numpy(), np.arange(good.num_rows), _wrong(good)
+        pick = functools.partial(_pick, good, file, names)
+        best[SUREST].add(-score, rows, pick)
+        best[LEAST].add(score, rows, pick)
+        best[MISTAKES].add(-score[wrong], rows[wrong], pick)
+    picks = [pick | {"group": group} for group, kept in best.items() for pick in kept.picks()]
+    return picks + [pick for kind in sorted(errors) for pick in errors[kind]]
 
 
 def _wrong(good: pa.Table) -> np.ndarray:
@@ -59,19 +51,7 @@ def _wrong(good: pa.Table) -> np.ndarray:
     return pc.fill_null(pc.not_equal(good["target"], good["label"]), False).to_numpy()
 
 
-def _keep_best(
-    kept: list, n: int, keys: np.ndarray, rows: np.ndarray, seen: int, sample: Callable[[int], Sample]
-) -> None:
-    """Keep in `kept` the `n` smallest (key, place in the output), sorted; `keys` [M] belong to `rows` [M] of a table."""
-    if len(kept) == n:  # most tables hold nothing better once the list is full
-        rows, keys = rows[keys < kept[-1][0]], keys[keys < kept[-1][0]]
-    for i in np.argsort(keys, kind="stable")[:n]:
-        kept.append((float(keys[i]), seen + int(rows[i]), sample(int(rows[i]))))
-    kept.sort(key=lambda one: one[:2])
-    del kept[n:]
-
-
-def _sample(table: pa.Table, i: int, file: ChunkFile, names: list[str]) -> Sample:
+def _pick(table: pa.Table, file: ChunkFile, names: list[str], i: int) -> Pick:
     row = table.slice(i, 1).to_pylist()[0]
     target = row.get("target")
     truths = target if isinstance(target, list) else [] if target is None else [target]
@@ -79,55 +59,56 @@ def _sample(table: pa.Table, i: int, file: ChunkFile, names: list[str]) -> Sampl
     return row | {"version": file.written.version}
 
 
-def _pick_errors(errors: dict[str, list[Sample]], file: ChunkFile, table: pa.Table) -> None:
+def _pick_errors(errors: dict[str, list[Pick]], file: ChunkFile, table: pa.Table) -> None:
     bad = table.filter(pc.is_valid(table["error"]))
     for i, error in enumerate(bad["error"].to_pylist()):
         of_kind = errors.setdefault(error.split(":", 1)[0], [])
         if len(of_kind) < ERROR_EXAMPLES:
-            of_kind.append(_sample(bad, i, file, []) | {"group": ERRORS})
+            of_kind.append(_pick(bad, file, [], i) | {"group": ERRORS})
 
 
-def thumbnails(source: Source, samples: Iterable[Sample], max_pixels: int, seconds: float = 60) -> list[Sample]:
-    """`samples` with `image` (JPEG bytes, or None) and, where there is no image, `note` (why).
+def thumbnails(source: Source | str, picks: list[Pick], seconds: float = 60) -> list[Pick]:
+    """`picks` with `image` (JPEG bytes, or None) and, where there is no image, `note` (why).
 
-    Reads single rows again from the source, for `seconds` at most; error rows get neither.
+    source: where single rows are read again, for `seconds` at most; or why it cannot be. Error rows get neither.
     """
-    samples, until = list(samples), time.monotonic() + seconds
-    wanted = {sample["shard"] for sample in samples if sample["error"] is None}
+    until, wanted = time.monotonic() + seconds, {pick["shard"] for pick in picks if pick["error"] is None}
     try:
-        shards = _shards(source, wanted)
+        shards = {} if isinstance(source, str) else _shards(source, wanted)
     except (LevitBatchError, OSError) as e:
-        return [sample | {"image": None, "note": f"the source cannot be read any more: {e}"} for sample in samples]
+        source = f"the source cannot be read any more: {e}"
+    if isinstance(source, str):
+        return [pick | {"image": None, "note": source} for pick in picks]
     # In the order of the source: some can only be read forwards.
-    order = sorted(range(len(samples)), key=lambda i: (samples[i]["shard"], samples[i]["row"]))
-    found = {i: _with_image(source, shards.get(samples[i]["shard"]), samples[i], max_pixels, until) for i in order}
-    return [found[i] for i in range(len(samples))]
+    order = sorted(range(len(picks)), key=lambda i: (picks[i]["shard"], picks[i]["row"]))
+    pictures = {i: _picture(source, shards.get(picks[i]["shard"]), picks[i], until) for i in order}
+    return [pick | dict(zip(("image", "note"), pictures[i], strict=True)) for i, pick in enumerate(picks)]
 
 
 def _shards(source: Source, wanted: set[str]) -> dict[str, Shard]:
-    found: dict[str, Shard] = {}
+    shards: dict[str, Shard] = {}
     for shard in source.shards() if wanted else ():
         if shard.name in wanted:
-            found[shard.name] = shard
-        if len(found) == len(wanted):
+            shards[shard.name] = shard
+        if len(shards) == len(wanted):
             break
-    return found
+    return shards
 
 
-def _with_image(source: Source, shard: Shard | None, sample: Sample, max_pixels: int, until: float) -> Sample:
-    if sample["error"] is not None:
-        return sample | {"image": None, "note": None}
-    if shard is None or shard.version != sample["version"]:
-        why = "is not in the source any more" if shard is None else "has changed since"
-        return sample | {"image": None, "note": f"the shard {why}"}
+def _picture(source: Source, shard: Shard | None, pick: Pick, until: float) -> tuple[bytes | None, str | None]:
+    """A JPEG of the row, or why there is none; neither for an error row."""
+    if pick["error"] is not None:
+        return None, None
+    if shard is None or shard.version != pick["version"]:
+        return None, "the shard is not in the source any more" if shard is None else "the shard has changed since"
     if time.monotonic() > until:
-        return sample | {"image": None, "note": "left out: reading the source again took too long"}
-    chunk = Chunk(shard.name, shard.url, shard.version, sample["row"], sample["row"] + 1)
+        return None, "left out: reading the source again took too long"
+    chunk = Chunk(shard.name, shard.url, shard.version, pick["row"], pick["row"] + 1)
     try:
         data = next(iter(source.read(chunk)))[IMAGE_BYTES][0].as_py()
-        return sample | {"image": thumbnail(decode(data or b"", max_pixels=max_pixels)), "note": None}
+        return thumbnail(decode(data or b"", max_pixels=source.config.max_image_pixels)), None
     except (LevitBatchError, OSError, StopIteration, IndexError) as e:
-        return sample | {"image": None, "note": f"cannot be read any more: {str(e) or 'the row is gone'}"}
+        return None, f"cannot be read any more: {str(e) or 'the row is gone'}"
 
 
 def thumbnail(pixels: np.ndarray, edge: int = EDGE) -> bytes:

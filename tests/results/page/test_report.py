@@ -16,7 +16,7 @@ from tests.support.outputs import make_output
 
 
 def page(made, runs=None, job=None) -> str:
-    samples = thumbnails(open_source(made.config.source), pick_samples(made.output, 4), 10**8)
+    samples = thumbnails(open_source(made.config.source), pick_samples(made.output, 4))
     return render(str(made.output), job or made.job, runs or runs_of(made.output), measure(made.output), samples)
 
 

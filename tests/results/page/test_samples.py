@@ -14,8 +14,6 @@ from levit_batch.results.page.samples import EDGE, ERRORS, LEAST, MISTAKES, SURE
 from levit_batch.sources.source import open_source
 from tests.support.outputs import CLASSES, COLOURS, make_output
 
-MANY = 10**8
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -56,7 +54,7 @@ def test_fewer_rows_than_asked_for(tmp_path):
 
 
 def test_pictures_are_those_of_the_rows(made):
-    samples = thumbnails(open_source(made.config.source), pick_samples(made.output, 5), MANY)
+    samples = thumbnails(open_source(made.config.source), pick_samples(made.output, 5))
     by_key = {(r["shard"], r["row"]): r for r in made.table.select(["shard", "row", "target"]).to_pylist()}
     seen = 0
     for sample in samples:
@@ -76,7 +74,7 @@ def test_rows_that_cannot_be_read_any_more_say_why(tmp_path):
     files = sorted(Path(tmp_path / "source").iterdir())
     files[0].unlink()
     pq.write_table(pq.read_table(files[1]).slice(1), files[1])
-    notes = {s["shard"]: s for s in thumbnails(open_source(made.config.source), samples, MANY) if s["error"] is None}
+    notes = {s["shard"]: s for s in thumbnails(open_source(made.config.source), samples) if s["error"] is None}
     assert "not in the source any more" in notes["part-00.parquet"]["note"]
     assert "has changed since" in notes["part-01.parquet"]["note"]
     assert notes["part-02.parquet"]["note"] is None and notes["part-02.parquet"]["image"]
@@ -87,11 +85,11 @@ def test_a_source_that_is_gone_costs_the_pictures_only(tmp_path):
     samples, source = pick_samples(made.output, 2), open_source(made.config.source)
     for file in Path(tmp_path / "source").iterdir():
         file.unlink()
-    assert all("cannot be read any more" in s["note"] for s in thumbnails(source, samples, MANY))
+    assert all("cannot be read any more" in s["note"] for s in thumbnails(source, samples))
 
 
 def test_time_is_bounded(made):
-    late = thumbnails(open_source(made.config.source), pick_samples(made.output, 2), MANY, seconds=-1)
+    late = thumbnails(open_source(made.config.source), pick_samples(made.output, 2), seconds=-1)
     assert all("took too long" in s["note"] for s in late if s["error"] is None)
 
 
