@@ -46,7 +46,8 @@ class Engine:
         patch.setattr(pipelines.label.run, "prepare", self.prepare)
         patch.setattr(pipelines.label.execute, "time", SimpleNamespace(sleep=lambda seconds: None))
         patch.setattr(pipelines.label.execute, "Execution", lambda *told: Direct(model, *told))
-        patch.setattr(levit_batch.results.evaluate, "write_pages", lambda *_: None)
+        for slow in ("write_report", "write_card", "thumbnails"):
+            patch.setattr(levit_batch.results.evaluate, slow, lambda *_: None)
         patch.setattr(Prepared, "checkpoint", property(lambda prepared: model.checkpoint))
         patch.setattr(Prepared, "runnable", property(lambda prepared: model.runnable))
         known = functools.cache(levit_batch.table.fingerprint.versions)  # it takes half of a night here

@@ -231,8 +231,8 @@ class Sequence:
         after.require_whole(shards)
         self.require_vanished(before, after, ended, limit, flags)
         if flags.get("retry_errors") and limit is None:
-            there = {row for rows in self.world.truth().values() for row in rows}
-            if bad := [row for row in after.bad & there if row.image in self.world.mended()]:
+            there = {(name, row) for name, rows in self.world.truth().items() for row in rows}
+            if bad := [row for _, row in after.bad & there if row.image in self.world.mended()]:
                 raise WrongError(f"{bad} can be read now, and are still errors")
         left = [
             path

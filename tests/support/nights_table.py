@@ -53,7 +53,7 @@ class Table:
     ):
         self.store, self.world, self.model, self.known, self.names = store, world, model, known, names
         self.pieces: dict[str, list[Piece]] = {}
-        self.bad: set[Row] = set()
+        self.bad: set[tuple[str, Row]] = set()  # shard and row of each error
         self.errors = 0
         for path, info in sorted(store.files().items()):
             if path.startswith("data/") and CHUNK_FILE.fullmatch(info.base_name):
@@ -87,7 +87,7 @@ class Table:
         for error, row in zip(errors, rows, strict=True):
             if (error and error.partition(":")[0]) not in self._kinds(row):
                 raise WrongError(f"{row} has the error {error!r}")
-        self.bad |= {row for row, error in zip(rows, errors, strict=True) if error}
+        self.bad |= {(shard, row) for row, error in zip(rows, errors, strict=True) if error}
         self.errors += sum(error is not None for error in errors)
         good = [i for i, error in enumerate(errors) if error is None]
         if good:
