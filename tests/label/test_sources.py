@@ -184,7 +184,7 @@ def names_in(output):
 
 def test_files_that_are_missing_tonight_keep_their_rows(places, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("levit_batch.sources.imagefolder_runs.MEAN_ROWS", 25)
-    folder = write_folder(tmp_path / "in", IMAGES[:80])
+    folder = write_folder(tmp_path / "in", IMAGES[210:290])
     source = {"type": "imagefolder", "path": str(folder)}
     _, output = run(*places, checkpoint, "gone", **source)
     before = names_in(output)
