@@ -3,6 +3,7 @@
 from typing import Any
 
 from levit_batch.errors import LastingError, OutputError, UserError, brief
+from levit_batch.storage.hub import patient_hub
 from levit_batch.storage.redact import redact
 from levit_batch.storage.retry import passing
 from levit_batch.table.output import Output
@@ -28,6 +29,7 @@ def push(output: Output, repo: str, private: bool = False, message: str = "Updat
         raise OutputError(f"push: {output} has no {', '.join(missing)}; `levit-batch evaluate {output}` writes them")
     if not get_token():
         raise UserError("push: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN to one that may write")
+    patient_hub()
     api = HfApi()
     try:
         url = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
