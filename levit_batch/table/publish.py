@@ -57,10 +57,15 @@ def check_gone(
     return gone
 
 
-def announce(plan: Plan, output: Output, drop_vanished: bool) -> None:
-    """Before the table changes: what was measured of it no longer holds, also for the next run, should this one be killed."""
-    if plan.pending or plan.replacements or (plan.vanished and (drop_vanished or plan.together)):
+def announce(plan: Plan, output: Output, drop_vanished: bool) -> bool:
+    """Before the table changes: what was measured of it no longer holds, also for the next run, should this one be killed.
+
+    True when this run is going to change it.
+    """
+    changes = bool(plan.pending or plan.replacements or (plan.vanished and (drop_vanished or plan.together)))
+    if changes:
         output.write(UNMEASURED, b"")
+    return changes
 
 
 def settle(

@@ -55,7 +55,7 @@ class RunRecord:
         self.first_chunk: float | None = None
         self.size: Size | None = None
         self.vanished = shard_names(prepared.output, plan.vanished[:NAMES])
-        self.written = False
+        self.written = self.changes = False  # whether its end is recorded; whether it changes the table
 
     def add(self, record: dict[str, Any]) -> None:
         if "failed" in record:
@@ -94,8 +94,10 @@ class RunRecord:
         try:
             yield
         except BaseException as e:
-            if not self.written:
-                with contextlib.suppress(OutputError):  # what was raised may be that the output cannot be written
+            with contextlib.suppress(OutputError):  # what was raised may be that the output cannot be written
+                if self.changes:  # again: a run beside this one may have measured before all of it was done
+                    self.prepared.output.write(UNMEASURED, b"")
+                if not self.written:
                     self.write("interrupted" if interrupted(e) else "failed")
             raise
 
@@ -110,7 +112,7 @@ class RunRecord:
             )
         output, config = self.prepared.output, self.prepared.config
         unmeasured, metrics = output.place.join(UNMEASURED), output.read_json("metrics.json")
-        if metrics and not unmeasured.exists():
+        if metrics and not self.changes and not unmeasured.exists():
             return RunResult(self._exit_code(metrics), self.write("nothing new"), metrics)
         state = "done with errors" if self.errors else "done" if self.plan.pending else "nothing new"
         record = self.write(state, drift=drift_of(output, self.name, self.stats(), config.drift))

@@ -49,7 +49,7 @@ def run_job(
         prepared.write_job()
         run = RunRecord(prepared, plan, started, gone)
         with run.recorded():
-            announce(plan, output, drop_vanished)
+            run.changes = announce(plan, output, drop_vanished)
             with display.run(plan):
                 if plan.pending:
                     from pipelines.label.execute import label_pending  # Ray Data: not before there is work
