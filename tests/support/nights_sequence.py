@@ -216,7 +216,9 @@ class Sequence:
                 raise WrongError(f"{sorted(lost)} are in the source, and gone from the table")
             return
         shards = {name: version for one in ended for name, version in one.shards.items()}
-        may_go = before.pieces.keys() - map(folder_of, self.world.truth()) if flags.get("drop_vanished") else set()
+        plan = ended[0].planned
+        drops = flags.get("drop_vanished") and plan and plan.config.source.limit is None
+        may_go = before.pieces.keys() - {*map(folder_of, ended[0].shards)} if drops else set()
         require_kept(before, after, shards, may_go, self.store.exchanges or not hit)
 
     def require_done(self, before, after, ended: Ended, limit, flags, clean: bool) -> None:
