@@ -1,14 +1,22 @@
-"""Ray that says nothing of itself, and, started for one job on one machine, without what that job does not need; nor does it
-leave a folder behind."""
+"""Ray that says nothing of itself, and, started for one job on one machine, without what that job does not need; it leaves
+neither a folder nor a process behind, and ends when its job ends it, not before."""
 
 import contextlib
 import fcntl
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.interrupt import SIGNALS
+
+if TYPE_CHECKING:
+    import psutil
 
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -25,6 +33,7 @@ QUIET = {
 # and a hundredth of the speed later.
 NEEDLESS = ("start_monitor", "start_api_server", "start_log_monitor")
 
+KILLED_SECONDS = 5.0  # at most, for the kernel to take back what a killed process holds
 MARK = "levit-batch"  # a file in a session's folder that its run holds locked for as long as it lives
 
 
@@ -90,6 +99,60 @@ def sigterm_kept() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = kept
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Processes that are started inside never hear of `SIGNALS`: what ends a whole process group or cgroup at once (a scheduler,
+    `timeout`, a terminal that is closed) would end Ray below its driver, which then ends without a record, in the midst of it.
+    """
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a child inherits it, Ray's services hand it on to their workers
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+
+
+def end_at_once() -> None:
+    """`ray.shutdown` kills the Ray that was started here, replicas and all, and does not ask it first: it is deaf (a second a
+    process). A Ray with other internals is asked, and ends some seconds later."""
+    import psutil  # Ray's own copy
+    import ray
+
+    node = getattr(ray._private.worker, "_global_node", None)
+    kill = getattr(node, "kill_all_processes", None)
+    if kill is None:
+        return
+
+    def kill_all(**options) -> None:
+        services = [info.process.pid for infos in node.all_processes.values() for info in infos]
+        workers = [child for pid in services for child in _children(pid)]
+        kill(**options | {"allow_graceful": False})
+        for worker in workers:
+            with contextlib.suppress(psutil.Error):
+                worker.kill()
+        deadline = time.monotonic() + KILLED_SECONDS
+        while any(map(alive, workers)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    node.kill_all_processes = kill_all
+
+
+def _children(pid: int) -> list["psutil.Process"]:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def alive(process: "psutil.Process") -> bool:
+    """Unlike psutil's own question: a process that is dead, and only waits for init to take note of it, runs no more."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    return False
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from levit_batch.errors import ConfigError, JobError
 from levit_batch.job.config import ComputeConfig, JobConfig
 from levit_batch.storage.place import scheme
-from pipelines.cluster.local import own_folder, sigterm_kept, silently
+from pipelines.cluster.local import deaf, end_at_once, own_folder, sigterm_kept, silently
 from pipelines.cluster.sizing import Capacity, Nodes, NoRoomError, Size, size_for
 from pipelines.interrupt import deferred
 
@@ -38,7 +38,12 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
     if local and compute.decode_cpus == "auto" and not uses_gpu(compute):
         options["object_store_memory"] = OBJECT_STORE_BYTES  # pixels travel through it only when decoding is apart
     try:
-        with contextlib.nullcontext() if verbose else silently(local), sigterm_kept(), deferred():
+        with (
+            contextlib.nullcontext() if verbose else silently(local),
+            deaf() if local else contextlib.nullcontext(),
+            sigterm_kept(),
+            deferred(),
+        ):
             started = ray.init(
                 address=compute.address or "local",
                 log_to_driver=verbose,
@@ -50,6 +55,8 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
         raise ConfigError(f"compute.address: no Ray cluster answers at {compute.address}: {e}") from None
     except (RuntimeError, OSError) as e:
         raise JobError(f"Ray could not be started: {e}") from e
+    if local:
+        end_at_once()
     with contextlib.ExitStack() as stack:
         if local and not verbose:  # its logs are what somebody may look for who wants to hear what Ray says
             stack.enter_context(own_folder(Path(started.address_info["session_dir"])))

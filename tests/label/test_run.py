@@ -1,5 +1,6 @@
 """The main job as its users run it. Labels are compared with what the parts answer without Ray."""
 
+import contextlib
 import json
 import os
 import random
@@ -18,6 +19,7 @@ from levit_batch.inference.fold import fold
 from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.pixels.preprocess import Preprocessor
 from levit_batch.table.output import folder_of
+from pipelines.cluster.local import alive
 from pipelines.label.execute import REFUSALS
 from tests.support import DIGITS, ROOT, SUPPORT
 from tests.support.deadly_image import deadly
@@ -186,6 +188,24 @@ def test_interrupting_says_how_to_go_on(tmp_path, checkpoint, command, number):
     if command == "nightly":
         told = json.loads((tmp_path / "told").read_text())
         assert (told["state"], told["exit_code"], told["events"]) == ("interrupted", 130, ["failure"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_family_ends_the_job_not_its_ray_first(tmp_path, checkpoint, expected, number):
+    """As `timeout`, Slurm's scancel, systemd's control-group and a terminal that is closed do it: Ray's processes get it, too."""
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 8})
+    process = job.start()
+    job.wait_for_chunks(2, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    for member in [*family, process]:  # the driver last, as late as it can be
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.send_signal(number)
+    _, err = process.communicate(timeout=LONG)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert [json.loads(path.read_text())["state"] for path in job.runs()] == ["interrupted"]
+    assert not (job.output / "_lock").exists() and not any(map(alive, family)), "a replica outlived the job"
+    assert job.run().returncode == 0
+    same_rows(job.table(), expected)
 
 
 def test_a_signal_while_ray_starts_is_told_and_those_after_it_break_nothing_off(tmp_path, checkpoint):
