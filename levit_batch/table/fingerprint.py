@@ -13,7 +13,7 @@ from levit_batch.job.config import JobConfig
 from levit_batch.job.row import SCHEMA_VERSION, RowSpec, check_version
 from levit_batch.storage.find import base_of
 from levit_batch.storage.redact import redact, stored_address
-from levit_batch.table.output import Output
+from levit_batch.table.output import DATA, STAGING, Output
 from levit_batch.table.places import meet, normal, paths_of, places_of, whole
 
 SOURCE_KEYS = ("type", "name", "split", "image_column", "target_column", "keep_columns")
@@ -134,7 +134,7 @@ def check_same_job(job: Job, output: Output) -> dict[str, Any] | None:
     """What `job.json` in the output says, or None in a fresh one. Raises OutputError when another job wrote it."""
     there = output.read_json("job.json")
     if there is None:
-        if any(any(output.written(folder).values()) for folder in ("data", "_staging")):
+        if any(any(output.written(folder).values()) for folder in (DATA, STAGING)):
             raise OutputError(
                 f"output.path: {output} holds chunk files but no job.json; use another folder or --overwrite"
             )

@@ -15,6 +15,7 @@ from levit_batch.job.chunks import Chunk
 from levit_batch.results.drift import drift_of
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
+from levit_batch.table.manifest import Manifest, NewFiles
 from levit_batch.table.output import UNMEASURED, Output
 from levit_batch.table.plan import Plan
 from levit_batch.table.read import shard_names
@@ -51,6 +52,7 @@ class RunRecord:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.waited = 0.0
         self.peak: dict[tuple[str, int], int] = {}
+        self.files = NewFiles()
         self._stats: list[dict[str, Any]] = []
         self.first_chunk: float | None = None
         self.size: Size | None = None
@@ -64,6 +66,7 @@ class RunRecord:
                 self.again.add(record["chunk"])
             return
         self.chunks += 1
+        self.files.add(record)
         self.rows += record["rows"]
         self.bytes += record["bytes"]
         self.unmatched += record["unmatched"]
@@ -74,7 +77,7 @@ class RunRecord:
         process = (record["node"], record["pid"])
         self.peak[process] = max(self.peak.get(process, 0), record.get("peak_memory", 0))
         self.first_chunk = self.first_chunk or (datetime.now(UTC) - self.started).total_seconds()
-        self._stats.append(record["stats"] | {"target": None})  # the files keep that: it grows with confused pairs
+        self._stats.append(record["stats"] | {"target": None})  # the manifest keeps that: it grows with confused pairs
         if len(self._stats) >= STATS_BATCH:
             self._stats = [add_stats(self._stats)]
 
@@ -101,8 +104,8 @@ class RunRecord:
                     self.write("interrupted" if interrupted(e) else "failed")
             raise
 
-    def finish(self) -> RunResult:
-        """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed."""
+    def finish(self, manifest: Manifest) -> RunResult:
+        """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed. manifest: of the table now."""
         if self.failed:
             self.write("failed")
             chunk, reason = next(iter(self.failed.items()))
@@ -119,7 +122,7 @@ class RunRecord:
         from levit_batch.results.evaluate import evaluate  # matplotlib: not before the first chunk
 
         self.written = False  # what fails now is this run's failure
-        metrics = evaluate(output, self.prepared.source)
+        metrics = evaluate(output, self.prepared.source, sums=manifest.sums)
         self.written = True
         unmeasured.delete()
         return RunResult(self._exit_code(metrics), record, metrics)

@@ -20,10 +20,9 @@ from levit_batch.storage.redact import redact
 from levit_batch.table.attempts import PREDICT
 from levit_batch.table.refusal import writing
 from levit_batch.table.rows import output_table
-from levit_batch.table.stats import chunk_stats
 from levit_batch.table.write import read_record, write_chunk
 from pipelines.label.process import keep_memory, quick_imports
-from pipelines.label.work import DECODED, Part, Work, pack, record_block, unpack
+from pipelines.label.work import DECODED, Part, Work, pack, record_block, sent, unpack
 
 if TYPE_CHECKING:
     from levit_batch.inference.predict import Predictor
@@ -81,7 +80,7 @@ class Replica:
         """One chunk from source to output file."""
         at = self.work.output.chunk_place(chunk)
         if not self.work.redo and at.exists():  # a replay of the task after a death
-            return read_record(at)
+            return sent(self.work.output, chunk, read_record(at))
         with self.decoder.begin(chunk) as (part, tables):
             with self.decoder.turn() as part.waited:
                 predicted = self.predict(part, self.decoder.batches(part, tables))
@@ -106,13 +105,13 @@ class Replica:
                 f"{chunk}: {len(part.errors)} rows read, {chunk.rows} planned: the shard changed meanwhile; run again"
             )
         table = output_table(chunk.shard, chunk.first, rest, part.errors, answers, work.spec)
-        stats = chunk_stats(table, work.spec.classes)
-        record = part.record(stats)
+        record = part.record(work.run, table, work.spec.classes)
         with writing(work.output):
             size = write_chunk(work.output, chunk, table, work.fingerprint, record)
         self.decoder.attempts.end(chunk)
         record["seconds"]["write"] = time.perf_counter() - since
-        return record | {"written": size, "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        record = sent(work.output, chunk, record, size)
+        return record | {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
     def predict(self, part: Part, pixels: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """Embeddings and logits of all images; what `pixels` itself takes (reading, decoding) is not counted here."""
@@ -139,7 +138,7 @@ class DecodeTask:
         work = self.decoder.work
         at = work.output.chunk_place(chunk)
         if not work.redo and at.exists():
-            return pack(read_record(at), np.empty(0, np.uint8))
+            return pack(sent(work.output, chunk, read_record(at)), np.empty(0, np.uint8))
         none = np.empty((0, *self.decoder.preprocess.size, 3), np.uint8)
         with self.decoder.begin(chunk) as (part, tables), self.decoder.turn():
             decoded = pack(part, np.concatenate([none, *self.decoder.batches(part, tables)]))

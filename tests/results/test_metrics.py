@@ -11,7 +11,8 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision
 
 from levit_batch.results.accuracy import accuracy
 from levit_batch.results.metrics import measure
-from levit_batch.table.read import chunk_files, list_matrix, scan
+from levit_batch.table.read import chunk_files, scan
+from levit_batch.table.rows import list_matrix
 from levit_batch.table.stats import SCORE_BINS
 from levit_batch.table.target_stats import target_stats
 from levit_batch.table.write import RECORD, serialise
@@ -154,7 +155,7 @@ def test_footers_say_what_the_rows_say(tmp_path, monkeypatch, options, format):
     made = make_output(tmp_path, **{"classes": NAMES, "per_head": True, "format": format, "top_k": 5} | options)
     files = chunk_files(made.output)
     with monkeypatch.context() as patch:
-        patch.setattr("levit_batch.results.metrics.read_file", None)  # no row is read
+        patch.setattr("levit_batch.table.books.read_table", None)  # no row is read
         kept = measure(made.output)
     without_sums(made, files[0])
     assert measure(made.output) == kept  # some of each

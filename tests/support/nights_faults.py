@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import levit_batch.storage.place
-import levit_batch.table.output
+import levit_batch.table.replace
 import pipelines.label.run
 from levit_batch.storage.place import Place
 
@@ -116,13 +116,15 @@ def watch(patch: pytest.MonkeyPatch) -> None:
     for name, path_at in (("replace", 1), ("link", 1), ("unlink", 0), ("rmdir", 0)):
         patch.setattr(os, name, _watched(name, getattr(os, name), path_at))
     patch.setattr(levit_batch.storage.place, "_create", _watched("create", levit_batch.storage.place._create, 0))
-    patch.setattr(levit_batch.table.output, "_exchange", _watched("exchange", levit_batch.table.output._exchange, 1))
+    exchange = levit_batch.table.replace._exchange
+    patch.setattr(levit_batch.table.replace, "_exchange", _watched("exchange", exchange, 1))
     settle, put, delete = pipelines.label.run.settle, Place.write_bytes, Place.delete
 
-    def settling(*told: Any) -> None:
+    def settling(*told: Any) -> Any:
         running.settling = True
-        settle(*told)
+        settled = settle(*told)
         running.settling = False
+        return settled
 
     patch.setattr(pipelines.label.run, "settle", settling)
 

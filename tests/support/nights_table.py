@@ -1,5 +1,6 @@
 """What readers see of an output, held against what the source was: every row of every file, whole tables, what must stay."""
 
+import copy
 import glob
 import io
 from collections.abc import Iterable
@@ -10,7 +11,9 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from levit_batch.table.output import CHUNK_FILE, folder_of
+from levit_batch.job.config import OutputConfig
+from levit_batch.table.manifest import read_manifest
+from levit_batch.table.output import CHUNK_FILE, MANIFEST, Output, folder_of
 from tests.support.nights_images import BROKEN, MISSING, NONE, Model
 from tests.support.nights_source import Row, Rows, World
 from tests.support.nights_stores import Disk
@@ -122,6 +125,34 @@ class Table:
             read = pyarrow.dataset.dataset(f"{self.store.url}/data", partitioning="hive")
             if read.count_rows() != self.rows or read.schema.names != pq.read_schema(files[0]).names:
                 raise WrongError(f"pyarrow reads {read.count_rows()} rows of {self.rows}, with {read.schema.names}")
+
+    def require_manifest(self, exact: bool) -> None:
+        """Whoever reads the files that `files.parquet` names sees each row once, as its shard had it.
+
+        exact: they are the ones that a listing shows, and its sums are theirs.
+        """
+        if not self.store.root.join(MANIFEST).exists():
+            return
+        manifest, reader = read_manifest(Output(OutputConfig(path=self.store.url))), copy.copy(self)
+        reader.bad, reader.errors = set(), 0
+        pieces: dict[str, list[Piece]] = {}
+        for entry in manifest.files.to_pylist():
+            path = self.store.root.join(entry["path"])
+            if not path.exists():
+                raise WrongError(f"{MANIFEST} names {entry['path']}, which is not there")
+            piece = reader._read(f"data/{entry['path'].partition('/')[2]}", path.read_bytes())
+            if (piece.first, piece.stop, len(piece.rows), self.names[piece.folder], piece.version) != (
+                entry["first"], entry["last"] + 1, entry["rows"], entry["shard"], entry["version"]
+            ):  # fmt: skip
+                raise WrongError(f"{MANIFEST} says {entry}")
+            pieces.setdefault(piece.folder, []).append(piece)
+        if exact:
+            seen = {(p.folder, p.name) for part in self.pieces.values() for p in part}
+            if seen != (named := {(p.folder, p.name) for part in pieces.values() for p in part}):
+                raise WrongError(f"{MANIFEST} has {sorted(named - seen)} too much, and lacks {sorted(seen - named)}")
+            errors = sum(entry["errors"] for entry in manifest.files.to_pylist())
+            if (manifest.sums["rows"], sum(manifest.sums["errors"].values()), errors) != (self.rows, self.errors, self.errors):
+                raise WrongError(f"{MANIFEST} counts {manifest.sums['rows']} rows, {manifest.sums['errors']}, {errors}")
 
     def of(self, folder: str, version: str | None = None) -> set[int]:
         """The rows of a shard (of one version of it) that readers see."""
