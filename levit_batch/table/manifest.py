@@ -21,7 +21,7 @@ from levit_batch.errors import OutputError
 from levit_batch.table.output import DATA, MANIFEST, STAGING, Output
 from levit_batch.table.stats import NONE, Stats, add_stats
 
-SUMS = b"levit_batch.sums"
+SUMS, PUBLISHING = b"levit_batch.sums", b"levit_batch.publishing"
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),  # below the output: data/<shard's folder>/<file>; while a shard is replaced, also _staging/...
@@ -45,20 +45,21 @@ BATCH, SUMS_BATCH = 4096, 256  # entries, and sums, that are put together in one
 
 @dataclass(frozen=True)
 class Manifest:
-    """files: `SCHEMA`, sorted by path. sums: of all rows; None where they are not known."""
+    """files: `SCHEMA`, sorted by path. sums: of all rows; None where they are not known. found: paths of the files that no book
+    had when it was made; not stored. publishing: the folders that a run was about to replace when it was written: their files are
+    named where they are staged, and others may still be seen in the folder.
+    """
 
     files: pa.Table
     sums: Stats | None
-
-    @property
-    def publishing(self) -> bool:
-        """Whether a run was about to replace shards when it was written: some files are named where they were staged."""
-        return bool(pc.any(pc.starts_with(self.files["path"], f"{STAGING}/")).as_py())
+    found: tuple[str, ...] = ()
+    publishing: tuple[str, ...] = ()
 
     def settled(self) -> "Manifest":
         """The same files where they belong."""
         paths = pc.replace_substring_regex(self.files["path"], f"^{STAGING}/", f"{DATA}/")
-        return Manifest(self.files.set_column(0, "path", paths).sort_by("path"), self.sums)
+        found = tuple(path.replace(f"{STAGING}/", f"{DATA}/", 1) for path in self.found)
+        return Manifest(self.files.set_column(0, "path", paths).sort_by("path"), self.sums, found)
 
     def slices(self) -> dict[str, tuple[int, int]]:
         """The rows of `files` that are of each folder, first to stop."""
@@ -87,7 +88,8 @@ def read_manifest(output: Output) -> Manifest | None:
         sums = json.loads((table.schema.metadata or {}).get(SUMS, b"null"))
         files = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(None)
         whole = sums is None or sums.keys() >= NONE.keys()
-        return Manifest(files.combine_chunks(), sums if whole else None)
+        publishing = json.loads((table.schema.metadata or {}).get(PUBLISHING, b"[]"))
+        return Manifest(files.combine_chunks(), sums if whole else None, publishing=tuple(publishing))
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, ValueError, AttributeError, OSError):
         return None
 
@@ -95,7 +97,7 @@ def read_manifest(output: Output) -> Manifest | None:
 def write_manifest(output: Output, manifest: Manifest) -> None:
     sink = io.BytesIO()
     sums = json.dumps(manifest.sums, separators=(",", ":"))
-    table = manifest.files.replace_schema_metadata({SUMS: sums})
+    table = manifest.files.replace_schema_metadata({SUMS: sums, PUBLISHING: json.dumps(manifest.publishing)})
     pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     output.write(MANIFEST, sink.getbuffer())
 

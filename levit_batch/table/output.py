@@ -6,7 +6,7 @@
     _swap/<shard's folder>/...                                       for a moment: old files on their way out
     _attempts/<shard's folder>/...                                   how often a process began a chunk
     _lock/<id>.json                                         who is running (lock.py)
-    job.json  runs/<UTC time>.json  metrics.json  report.html  README.md
+    job.json  runs/<UTC time>.json  metrics.json  samples.parquet  report.html  README.md
 
 Names that begin with an underscore are skipped by pyarrow, Spark, `datasets` and by globs below `data/`. A shard's folder
 (`folder_of`) lies in no other's, and no reader takes it for a file or for a column.
@@ -36,8 +36,9 @@ CHUNK_FILE = re.compile(r"(?P<first>\d{9,})-(?P<last>\d{9,}|end)\.(?P<version>[0
 FOLDER = re.compile(r"(?:[a-z0-9-]{1,60}-)?[0-9a-f]{16}")
 TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")  # of `Place.write_bytes`
 DATA, STAGING, SWAP, MANIFEST = "data", "_staging", "_swap", "files.parquet"
+SAMPLES = "samples.parquet"  # rows worth a look, with small pictures
 UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
-OWN_NAMES = (MANIFEST, "job.json", "metrics.json", "report.html", UNMEASURED)
+OWN_NAMES = (SAMPLES, "job.json", "report.html", UNMEASURED)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
 
 
@@ -65,12 +66,16 @@ def folder_of(shard: str) -> str:
     return f"{readable}-{digest}" if readable else digest
 
 
-def _written(info: fs.FileInfo) -> Written | None:
-    match = CHUNK_FILE.fullmatch(info.base_name)
-    if not match or info.type != fs.FileType.File:
-        return None
-    stop = None if match["last"] == "end" else int(match["last"]) + 1
-    return Written(int(match["first"]), stop, match["version"], info.base_name, info.size, info.mtime_ns or 0)
+def written_of(name: str, size: int | None = None, changed: int = 0) -> Written | None:
+    """What a file's name tells; None for a file that is no chunk's."""
+    match = CHUNK_FILE.fullmatch(name)
+    stop = None if not match or match["last"] == "end" else int(match["last"]) + 1
+    return Written(int(match["first"]), stop, match["version"], name, size, changed) if match else None
+
+
+def _listed(info: fs.FileInfo) -> Written | None:
+    file = info.type == fs.FileType.File
+    return written_of(info.base_name, info.size, info.mtime_ns or 0) if file else None
 
 
 class Output:
@@ -104,13 +109,13 @@ class Output:
         base = self.place.join(folder)
         for info in base.list():
             shard, _, name = info.path[len(base.path) + 1 :].rpartition("/")
-            if FOLDER.fullmatch(shard) and (file := _written(info)):
+            if FOLDER.fullmatch(shard) and (file := _listed(info)):
                 files[shard].append(file)
         return files
 
     def written_in(self, folder: str) -> list[Written]:
         """The files of one shard that readers see."""
-        return [file for info in self.place.join(DATA, folder).list(recursive=False) if (file := _written(info))]
+        return [file for info in self.place.join(DATA, folder).list(recursive=False) if (file := _listed(info))]
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         at = self.place.join(name)
@@ -151,9 +156,9 @@ class Output:
         return [self._at(info) for info in dead + old]
 
     def own_files(self) -> list[Place]:
-        """Every file below the output that this tool wrote: what `--overwrite` may delete; first what names the others."""
+        """Every file below the output that this tool wrote: what `--overwrite` may delete; first what speaks of the others."""
         base = self.place
-        infos = [base.join(name).info() for name in OWN_NAMES]
+        infos = [base.join(name).info() for name in (MANIFEST, "metrics.json")]
         infos += [
             info
             for folder in (DATA, STAGING)
@@ -161,6 +166,7 @@ class Output:
             if CHUNK_FILE.fullmatch(info.base_name)
         ]
         infos += [info for folder in ("_attempts", "runs") for info in base.join(folder).list()]
+        infos += [base.join(name).info() for name in OWN_NAMES]
         card = base.join("README.md")
         infos += [card.info()] if card.exists() and CARD_MARK.encode() in card.read_bytes() else []
         return [self._at(info) for info in infos if info.type == fs.FileType.File] + self.leftovers()

@@ -1,8 +1,8 @@
 """How the table that readers see changes, beyond files that are added: shards replaced, emptied, labelled anew, or gone."""
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,7 +12,7 @@ from levit_batch.job.row import kept_name
 from levit_batch.table.books import Change, keep
 from levit_batch.table.live import Live, look
 from levit_batch.table.manifest import Manifest, NewFiles, read_manifest, write_manifest
-from levit_batch.table.output import DATA, STAGING, UNMEASURED, Output, folder_of
+from levit_batch.table.output import DATA, UNMEASURED, Output, folder_of
 from levit_batch.table.plan import Plan, Replacement
 from levit_batch.table.read import chunk_files, read_file
 from levit_batch.table.replace import clear_staged, replace_shard, require_files
@@ -119,7 +119,7 @@ def settle(
         for folder, files in names.items():
             require_files(output, folder, files)
         require()
-        write_manifest(output, manifest)
+        write_manifest(output, replace(manifest, publishing=(*names, *gone)))
         publish(output, names | dict.fromkeys(gone, frozenset()), require)
         manifest = manifest.settled()
     require()
@@ -151,16 +151,16 @@ def finish_publish(output: Output, require: Callable[[], None]) -> None:
     manifest = read_manifest(output)
     if manifest is None or not manifest.publishing:
         return
-    names: dict[str, set[str]] = defaultdict(set)
-    staged = set()
-    for place, folder, name in (path.split("/") for path in manifest.files["path"].to_pylist()):
-        names[folder].add(name)
-        staged |= {folder} if place == STAGING else set()
-    require()
+    names: dict[str, set[str]] = {folder: set() for folder in manifest.publishing}
+    for _, folder, name in (path.split("/") for path in manifest.files["path"].to_pylist()):
+        if folder in names:
+            names[folder].add(name)
     try:
-        publish(output, {folder: frozenset(names[folder]) for folder in staged}, require)
+        publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
     except OutputError:
+        require()
         return
+    require()
     write_manifest(output, manifest.settled())
-    for folder in staged:
+    for folder in names:
         clear_staged(output, folder)

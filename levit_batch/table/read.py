@@ -14,7 +14,7 @@ from levit_batch.job.row import check_version
 from levit_batch.storage.ahead import ahead
 from levit_batch.storage.place import Place
 from levit_batch.table.live import look
-from levit_batch.table.output import CHUNK_FILE, DATA, Output, Written
+from levit_batch.table.output import CHUNK_FILE, DATA, Output, Written, written_of
 from levit_batch.table.write import read_record
 
 NARROW = ("row", "target", "label", "score", "top_labels", "head_label", "distill_label", "head_divergence", "error")
@@ -81,6 +81,12 @@ def chunk_files(output: Output) -> list[ChunkFile]:
         for folder in sorted(live)
         for file in sorted(live[folder], key=lambda file: file.first)
     ]
+
+
+def chunk_file(output: Output, path: str) -> ChunkFile:
+    """The file that the manifest names `path`."""
+    at = output.place.join(path)
+    return ChunkFile(path.split("/")[1], written_of(path.rpartition("/")[2]), at)
 
 
 def require_files(output: Output) -> list[ChunkFile]:

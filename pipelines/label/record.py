@@ -13,16 +13,18 @@ from typing import Any
 from levit_batch.errors import JobError, OutputError
 from levit_batch.job.chunks import Chunk
 from levit_batch.results.drift import drift_of
+from levit_batch.results.looks import Looks
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
 from levit_batch.table.manifest import Manifest, NewFiles
-from levit_batch.table.output import UNMEASURED, Output
+from levit_batch.table.output import DATA, UNMEASURED, Output
 from levit_batch.table.plan import Plan
 from levit_batch.table.read import shard_names
 from levit_batch.table.stats import add_stats
 from pipelines.cluster.sizing import Size
 from pipelines.interrupt import interrupted
 from pipelines.label.prepare import Prepared
+from pipelines.label.work import of_json
 
 STATS_BATCH = 256  # records that are summed up in one go, so that a long job keeps none of them
 RUNS_READ = 10  # back from the newest, for what was measured
@@ -52,7 +54,7 @@ class RunRecord:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.waited = 0.0
         self.peak: dict[tuple[str, int], int] = {}
-        self.files = NewFiles()
+        self.files, self.looks, self.blind = NewFiles(), Looks(), []
         self._stats: list[dict[str, Any]] = []
         self.first_chunk: float | None = None
         self.size: Size | None = None
@@ -67,6 +69,7 @@ class RunRecord:
             return
         self.chunks += 1
         self.files.add(record)
+        self.look(record)
         self.rows += record["rows"]
         self.bytes += record["bytes"]
         self.unmatched += record["unmatched"]
@@ -80,6 +83,13 @@ class RunRecord:
         self._stats.append(record["stats"] | {"target": None})  # the manifest keeps that: it grows with confused pairs
         if len(self._stats) >= STATS_BATCH:
             self._stats = [add_stats(self._stats)]
+
+    def look(self, record: dict[str, Any]) -> None:
+        """Keep what the chunk showed; the record of a chunk that was labelled before its replica died shows nothing."""
+        if "looks" in record:
+            self.looks.merge(of_json(record["looks"]))
+        else:
+            self.blind.append(f"{DATA}/{record['file']}")
 
     def stats(self) -> dict[str, Any]:
         """Sums over the rows of this run."""
@@ -107,6 +117,7 @@ class RunRecord:
     def finish(self, manifest: Manifest) -> RunResult:
         """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed. manifest: of the table now."""
         if self.failed:
+            self.keep_looks(manifest)
             self.write("failed")
             chunk, reason = next(iter(self.failed.items()))
             raise JobError(
@@ -122,10 +133,20 @@ class RunRecord:
         from levit_batch.results.evaluate import evaluate  # matplotlib: not before the first chunk
 
         self.written = False  # what fails now is this run's failure
-        metrics = evaluate(output, self.prepared.source, sums=manifest.sums)
+        looks = self.keep_looks(manifest)
+        metrics = evaluate(output, self.prepared.source, sums=manifest.sums, looks=looks)
         self.written = True
         unmeasured.delete()
         return RunResult(self._exit_code(metrics), record, metrics)
+
+    def keep_looks(self, manifest: Manifest) -> Looks:
+        """The rows worth a look of the table that `manifest` names, kept beside it."""
+        from levit_batch.results.page.kept_samples import gather, write_samples
+
+        output, source = self.prepared.output, self.prepared.source
+        looks = gather(output, manifest, source, self.looks.picks(None), self.name, self.blind)
+        write_samples(output, looks)
+        return looks
 
     def _exit_code(self, metrics: dict[str, Any]) -> int:
         rows, errors = metrics["rows"], sum(metrics["errors"].values())

@@ -22,18 +22,25 @@ from levit_batch.table.refusal import writing
 from levit_batch.table.rows import output_table
 from levit_batch.table.write import read_record, write_chunk
 from pipelines.label.process import keep_memory, quick_imports
-from pipelines.label.work import DECODED, Part, Work, pack, record_block, sent, unpack
+from pipelines.label.work import DECODED, Part, Work, as_json, pack, record_block, sent, unpack
 
 if TYPE_CHECKING:
     from levit_batch.inference.predict import Predictor
     from levit_batch.inference.runnable import Runnable
     from pipelines.label.decoder import Decoder
+    from pipelines.label.watch import Album, Watch
 
 
 def make_decoder(work: Work) -> "Decoder":
     with quick_imports():  # torch
         from pipelines.label.decoder import Decoder
     return Decoder(work)
+
+
+def make_album(work: Work) -> "Album":
+    from pipelines.label.watch import Album  # torch
+
+    return Album(work.spec.class_names)
 
 
 class Replica:
@@ -47,6 +54,7 @@ class Replica:
         self.work = work
         self.decoder = make_decoder(work)
         self.model = model
+        self.album = make_album(work)
 
     @functools.cached_property
     def predictor(self) -> "Predictor":
@@ -83,18 +91,20 @@ class Replica:
             return sent(self.work.output, chunk, read_record(at))
         with self.decoder.begin(chunk) as (part, tables):
             with self.decoder.turn() as part.waited:
-                predicted = self.predict(part, self.decoder.batches(part, tables))
-            return self.write(part, predicted)
+                watch = self.album.watch(part)
+                predicted = self.predict(part, self.decoder.batches(part, tables), watch)
+            return self.write(part, predicted, watch)
 
     def finish_decoded(self, part: Part, pixels: np.ndarray) -> dict[str, Any]:
         """A chunk that a `DecodeTask` decoded, from pixels to output file."""
         with self.decoder.attempt(part.chunk, PREDICT) as number:
             part.attempt = max(part.attempt, number)
             with self.decoder.turn() as part.waited:
-                predicted = self.predict(part, [pixels] if len(pixels) else [])
-            return self.write(part, predicted)
+                watch = self.album.watch(part)
+                predicted = self.predict(part, [pixels] if len(pixels) else [], watch)
+            return self.write(part, predicted, watch)
 
-    def write(self, part: Part, predicted: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
+    def write(self, part: Part, predicted: tuple[np.ndarray, np.ndarray] | None, watch: "Watch") -> dict[str, Any]:
         """Predictions and rows together as the chunk's file; the record of it."""
         since = time.perf_counter()
         chunk, work = part.chunk, self.work
@@ -110,13 +120,15 @@ class Replica:
             size = write_chunk(work.output, chunk, table, work.fingerprint, record)
         self.decoder.attempts.end(chunk)
         record["seconds"]["write"] = time.perf_counter() - since
-        record = sent(work.output, chunk, record, size)
+        record = sent(work.output, chunk, record, size) | {"looks": as_json(self.album.add(table, watch))}
         return record | {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
-    def predict(self, part: Part, pixels: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    def predict(
+        self, part: Part, pixels: Iterable[np.ndarray], watch: "Watch"
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Embeddings and logits of all images; what `pixels` itself takes (reading, decoding) is not counted here."""
         since, before = time.perf_counter(), sum(part.seconds.values())
-        predicted = self.predictor(pixels)
+        predicted = self.predictor(pixels, watch)
         part.spend("predict", time.perf_counter() - since - (sum(part.seconds.values()) - before))
         return predicted
 

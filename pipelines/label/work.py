@@ -3,6 +3,7 @@
 Chunks and records are blocks of one row each, since Ray drops blocks without rows.
 """
 
+import base64
 import json
 import os
 import pickle
@@ -87,6 +88,16 @@ def sent(output: Output, chunk: Chunk, record: dict[str, Any], size: int | None 
     """The record of a chunk that is written, in a file of `size` bytes, as the driver is told of it."""
     size = output.chunk_place(chunk).info().size if size is None else size
     return record | {"file": output.chunk_name(chunk), "staged": chunk.staged, "written": size}
+
+
+def as_json(picks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Picks with their image as text."""
+    return [pick | {"image": pick["image"] and base64.b64encode(pick["image"]).decode()} for pick in picks]
+
+
+def of_json(picks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The inverse of `as_json`."""
+    return [pick | {"image": pick["image"] and base64.b64decode(pick["image"])} for pick in picks]
 
 
 def record_block(record: dict[str, Any]) -> pa.Table:

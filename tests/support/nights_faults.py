@@ -1,6 +1,7 @@
 """What may go wrong at any change of the output: the process dies, the store fails, another run steps in."""
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -118,15 +119,16 @@ def watch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(levit_batch.storage.place, "_create", _watched("create", levit_batch.storage.place._create, 0))
     exchange = levit_batch.table.replace._exchange
     patch.setattr(levit_batch.table.replace, "_exchange", _watched("exchange", exchange, 1))
-    settle, put, delete = pipelines.label.run.settle, Place.write_bytes, Place.delete
+    put, delete = Place.write_bytes, Place.delete
 
-    def settling(*told: Any) -> Any:
+    def settling(step: Callable[..., Any], *told: Any) -> Any:
         running.settling = True
-        settled = settle(*told)
+        settled = step(*told)
         running.settling = False
         return settled
 
-    patch.setattr(pipelines.label.run, "settle", settling)
+    for name in ("settle", "finish_publish"):
+        patch.setattr(pipelines.label.run, name, functools.partial(settling, getattr(pipelines.label.run, name)))
 
     def write_bytes(place: Place, data: bytes, lasting: bool = True) -> None:
         if place.local:
