@@ -1,8 +1,10 @@
 """Parquet files: local, s3://, gs://, hf://, http(s)://. Planned from footers, read by row groups."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,13 +12,15 @@ import pyarrow.parquet as pq
 from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
+from levit_batch.job.row import FINGERPRINT, features_of, with_features
 from levit_batch.sources.columns.standard import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, TABLE_BYTES, standard_tables
 from levit_batch.storage.find import find_files
 from levit_batch.storage.identity import File, open_file, open_listed
-from levit_batch.storage.place import scheme, shown
+from levit_batch.storage.place import place, scheme, shown
+from levit_batch.storage.retry import retry
 
 FOOTER_THREADS = 32
 # A column chunk is read in pieces of this size, so that memory does not grow with the row group.
@@ -38,7 +42,10 @@ class ParquetSource(Source):
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        return _footer(self.files[0])[1].schema.to_arrow_schema()
+        footer = _footer(self.files[0])[1]
+        schema = footer.schema.to_arrow_schema()
+        job = _job_of(self.files[0]) if FINGERPRINT in (footer.metadata or {}) else None
+        return with_features(schema, features_of(schema, job)) if job else schema
 
     def schema(self) -> pa.Schema:
         return self._schema
@@ -95,6 +102,16 @@ class ParquetSource(Source):
             error = f"unreadable: row group {group} is damaged: {reason}"
             for start in range(max(row, skip), stop, READ_ROWS):
                 yield error_table(min(READ_ROWS, stop - start), error, self.config, self._schema)
+
+
+def _job_of(file: File) -> dict[str, Any] | None:
+    """The `job.json` of the output that a chunk file is part of (data/<shard's folder>/<file>), which has its class names."""
+    at = place(file.url.rsplit("/", 3)[0]).join("job.json")
+    try:
+        job = json.loads(retry(at.read_bytes))
+        return job if isinstance(job["class_names"], list) else None
+    except (OSError, ValueError, KeyError, TypeError):  # the file lies elsewhere, without its output
+        return None
 
 
 def _piece(url: str) -> int:

@@ -131,7 +131,7 @@ class Prepared:
         return make_plan(self.chunks, self.output, self.config.source.limit, self.shards, self.source.cuts_shards, afresh)
 
     def write_job(self) -> None:
-        write_job(self.job, self.output, self.before, self.checkpoint, self.dtype, self.source)
+        write_job(self.job, self.output, self.before, self.checkpoint, self.dtype, self.source, self.spec.kept)
 
 
 def prepare(config: JobConfig, gpu: bool, output: Output | None = None) -> Prepared:
