@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +14,7 @@ from levit_batch.job.config import SourceConfig
 from levit_batch.job.row import FINGERPRINT, features_of, with_features
 from levit_batch.sources.columns.standard import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
+from levit_batch.sources.footers import Footer, columns_of
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, TABLE_BYTES, standard_tables
 from levit_batch.storage.find import find_files
@@ -22,7 +22,6 @@ from levit_batch.storage.identity import File, open_file, open_listed
 from levit_batch.storage.place import place, scheme, shown
 from levit_batch.storage.retry import retry
 
-FOOTER_THREADS = 32
 # A column chunk is read in pieces of this size, so that memory does not grow with the row group.
 LOCAL_PIECE, REMOTE_PIECE = 1 << 20, 8 << 20
 
@@ -52,20 +51,11 @@ class ParquetSource(Source):
 
     def shards(self) -> Iterator[Shard]:
         self._named(self.files[0], lambda: check_columns(self.schema(), self.config))
-        with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-            try:
-                yield from pool.map(self._shard, self.files)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        yield from self.footers.shards(self.files, _read, self._check)
 
-    def _shard(self, listed: File) -> Shard:
-        file, footer = _footer(listed)
-        schema = footer.schema.to_arrow_schema()
+    def _check(self, file: File, schema: pa.Schema) -> None:
         if not schema.equals(self._schema):
-            self._named(listed, lambda: check_same(schema, self._schema, self.config))
-        groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-        return Shard(listed.name, listed.url, file.version, footer.num_rows, groups)
+            self._named(file, lambda: check_same(schema, self._schema, self.config))
 
     def _named(self, file: File, check) -> None:
         try:
@@ -120,6 +110,12 @@ def _piece(url: str) -> int:
 
 def _batch_rows(group: pq.RowGroupMetaData) -> int:
     return max(1, min(READ_ROWS, TABLE_BYTES * group.num_rows // max(1, group.total_byte_size)))
+
+
+def _read(listed: File) -> Footer:
+    file, footer = _footer(listed)
+    groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
+    return Footer(file.version, footer.num_rows, groups, columns_of(footer.schema.to_arrow_schema()))
 
 
 def _footer(listed: File) -> tuple[File, pq.FileMetaData]:
