@@ -1,6 +1,5 @@
 """Chunk files as other tools read them: every reader, both formats, error rows among the good ones."""
 
-import io
 import json
 from pathlib import Path
 
@@ -225,14 +224,5 @@ def test_parquet_is_compressed_and_has_statistics(parquet):
     columns = {footer.column(i).path_in_schema: footer.column(i) for i in range(footer.num_columns)}
     assert all(column.compression == "ZSTD" for column in columns.values())
     assert columns["row"].statistics.min == 0 and columns["row"].statistics.max == 15
-    split = "BYTE_STREAM_SPLIT" in columns["embedding.list.element"].encodings
-    assert split == (columns["embedding.list.element"].physical_type == "FLOAT")
-    assert "BYTE_STREAM_SPLIT" in columns["logits.list.element"].encodings
-
-
-def test_byte_stream_split_makes_float32_embeddings_smaller():
-    vectors = np.random.default_rng(0).normal(0, 1, (512, 384)).astype(np.float32)
-    table = pa.table({"embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 384)})
-    plain = io.BytesIO()
-    pq.write_table(table, plain, compression="zstd", use_dictionary=False)
-    assert len(serialise(table, "parquet")) < 0.95 * plain.tell()
+    encodings = {encoding for column in columns.values() for encoding in column.encodings}
+    assert encodings <= {"PLAIN", "RLE", "RLE_DICTIONARY"}  # what Spark's vectorised reader knows, of every version
