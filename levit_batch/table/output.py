@@ -38,7 +38,8 @@ TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")  # of `Place.wri
 DATA, STAGING, SWAP, MANIFEST = "data", "_staging", "_swap", "files.parquet"
 SAMPLES = "samples.parquet"  # rows worth a look, with small pictures
 UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
-OWN_NAMES = (SAMPLES, "job.json", "report.html", UNMEASURED)
+SHARDS = "_shards.parquet"  # what the source's footers said (sources/footers.py)
+OWN_NAMES = (SAMPLES, "job.json", "report.html", UNMEASURED, SHARDS)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
 
 

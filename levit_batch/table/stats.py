@@ -43,7 +43,7 @@ def chunk_stats(table: pa.Table, classes: int, target: pa.Array | pa.ChunkedArra
         "labels": {str(e["values"]): e["counts"] for e in pc.value_counts(good["label"]).to_pylist()},
         "scores": np.histogram(score, SCORE_BINS, (0, 1))[0].tolist(),
         "score": round(float(score.sum(dtype=np.float64)), DIGITS),
-        "embedding": None if embedding is None else np.round(embedding.sum(0), 4).tolist(),
+        "embedding": None if embedding is None else [float(f"{one:.4g}") for one in embedding.sum(0)],  # a footer is small
         "norm": None if embedding is None else round(float(np.linalg.norm(embedding, axis=1).sum()), DIGITS),
         "divergence": round(pc.sum(good["head_divergence"]).as_py() or 0.0, DIGITS) if heads else None,
         "disagree": disagree and (disagree.as_py() or 0),
