@@ -11,7 +11,7 @@ from levit_batch.job.row import kept_name
 from levit_batch.table.books import Change, keep
 from levit_batch.table.live import look
 from levit_batch.table.manifest import Manifest, NewFiles, read_manifest, write_manifest
-from levit_batch.table.output import UNMEASURED, Output, folder_of
+from levit_batch.table.output import MANIFEST, UNMEASURED, Output, folder_of
 from levit_batch.table.plan import Plan, Replacement
 from levit_batch.table.read import chunk_files, read_file
 from levit_batch.table.replace import clear_staged, replace_shard, require_files
@@ -135,11 +135,14 @@ def finish_publish(output: Output, require: Callable[[], None]) -> None:
     for _, folder, name in (path.split("/") for path in manifest.files["path"].to_pylist()):
         if folder in names:
             names[folder].add(name)
+    require()
     try:
-        publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
-    except OutputError:
-        require()
+        for folder, files in names.items():
+            require_files(output, folder, frozenset(files))
+    except OutputError:  # somebody deleted what it names: the files that are there tell what there is
+        output.place.join(MANIFEST).delete()
         return
+    publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
     require()
     write_manifest(output, manifest.settled())
     for folder in names:
