@@ -50,7 +50,7 @@ class LevitConfig(ConfigFiles):
         id2label, label2id, num_labels: class names by index; any one of the three determines the others, then as later.
         problem_type: which loss `labels` add, one of PROBLEM_TYPES; None: what the first labels look like.
         output_hidden_states, return_dict: what a model's call does that does not say it.
-        architectures: the class names Hugging Face wrote in the file.
+        architectures: the class names Hugging Face wrote in the file; dtype: that of the weights beside it.
 
     Raises CheckpointError when the fields contradict each other.
     """
@@ -77,6 +77,7 @@ class LevitConfig(ConfigFiles):
     output_hidden_states: bool = field(default=False, repr=False)
     return_dict: bool = field(default=True, repr=False)
     architectures: tuple[str, ...] | None = field(default=None, compare=False)
+    dtype: str | None = field(default=None, repr=False, compare=False)
 
     def __init__(self, **values: Any):
         given = {f.name: values.pop(f.name, f.default) for f in dataclasses.fields(self)}

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from levit_batch.errors import CheckpointError
 
 CONFIG = "config.json"
-CALLS = {"problem_type": None, "output_hidden_states": False, "return_dict": True}  # written where they say otherwise
+USUAL = {"problem_type": None, "output_hidden_states": False, "return_dict": True, "architectures": None, "dtype": None}
 NOT_KEPT = {"model_type", "transformers_version", "name_or_path", "return_unused_kwargs"}  # say nothing about the model
 
 
@@ -23,9 +23,10 @@ class ConfigFiles:
     """
 
     model_type: ClassVar[str] = "levit"
+    sub_configs: ClassVar[dict] = {}  # none; `AutoModel` of transformers looks
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, **options: Any) -> Self | tuple[Self, dict[str, Any]]:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self | tuple[Self, dict[str, Any]]:
         """From the `config.json` of a hub id or folder, or any JSON file.
 
         `options` are where to look (`checkpoint_files.Where`: revision, subfolder, cache_dir, token, ...) and values that
@@ -34,31 +35,31 @@ class ConfigFiles:
         from levit_batch.levit.checkpoint_files import Where, read_config
 
         where, values = Where.split(options)
-        return cls.from_dict(read_config(checkpoint, where), **values)
+        return cls.from_dict(read_config(pretrained_model_name_or_path, where), **values)
 
     @classmethod
-    def from_json_file(cls, path: str | Path) -> Self:
+    def from_json_file(cls, json_file: str | Path) -> Self:
         """Raises CheckpointError when the file is missing or holds no LeViT's configuration."""
-        return cls.from_pretrained(Path(path))
+        return cls.from_pretrained(Path(json_file))
 
     @classmethod
     def from_dict(
-        cls, values: dict[str, Any], return_unused_kwargs: bool = False, **changes: Any
+        cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **changes: Any
     ) -> Self | tuple[Self, dict[str, Any]]:
         """From the content of a `config.json`; `changes` to its fields replace what it says.
 
         What is no attribute of the result comes back beside it with `return_unused_kwargs`, and is refused by name
         (TypeError) without. Raises CheckpointError when the values are not a LeViT's.
         """
-        if values.get("model_type", cls.model_type) != cls.model_type:
-            raise CheckpointError(f"{CONFIG} describes a {values['model_type']!r} model, not a LeViT")
+        if config_dict.get("model_type", cls.model_type) != cls.model_type:
+            raise CheckpointError(f"{CONFIG} describes a {config_dict['model_type']!r} model, not a LeViT")
         changes = {name: value for name, value in changes.items() if not _left_out(name)}
-        known = {f.name for f in dataclasses.fields(cls)} | values.keys() | {"dtype"}
+        known = {f.name for f in dataclasses.fields(cls)} | config_dict.keys()
         unused = {name: value for name, value in changes.items() if name not in known}
         if unused and not return_unused_kwargs:
             raise TypeError(f"{cls.__name__} has no {', '.join(sorted(unused))}")
         try:
-            config = cls(**values).changed(**{name: value for name, value in changes.items() if name in known})
+            config = cls(**config_dict).changed(**{name: value for name, value in changes.items() if name in known})
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise CheckpointError(f"{CONFIG} is not a LeViT configuration: {error}") from error
         return (config, unused) if return_unused_kwargs else config
@@ -83,19 +84,18 @@ class ConfigFiles:
 
     def to_diff_dict(self) -> dict[str, Any]:
         """`to_dict` without what every configuration has when nothing is said: what is written to files."""
-        usual = CALLS | {"architectures": None, "dtype": None}
-        return {name: value for name, value in self.to_dict().items() if name not in usual or value != usual[name]}
+        return {name: value for name, value in self.to_dict().items() if name not in USUAL or value != USUAL[name]}
 
     def to_json_string(self, use_diff: bool = True) -> str:
         return json.dumps(self.to_diff_dict() if use_diff else self.to_dict(), indent=2, sort_keys=True) + "\n"
 
-    def to_json_file(self, path: str | Path, use_diff: bool = True) -> None:
-        Path(path).write_text(self.to_json_string(use_diff))
+    def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
+        Path(json_file_path).write_text(self.to_json_string(use_diff))
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` into `folder` (made if missing)."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.to_json_file(Path(folder, CONFIG))
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write `config.json` into this folder (made if missing)."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        self.to_json_file(Path(save_directory, CONFIG))
 
 
 def _left_out(name: str) -> bool:

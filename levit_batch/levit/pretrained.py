@@ -16,6 +16,8 @@ from levit_batch.levit.outputs import ModelOutput
 from levit_batch.levit.weights import Published, check_fit, read_published
 from levit_batch.pixels.preprocessing import Preprocessing
 
+AUTO = ("trust_remote_code", "adapter_kwargs")  # what `AutoModel` of transformers passes even when nobody asked for it
+
 
 class HubModel(
     nn.Module,
@@ -69,7 +71,7 @@ class HubModel(
     @classmethod
     def from_pretrained(
         cls,
-        checkpoint: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
         config: LevitConfig | None = None,
         dtype: torch.dtype | str | None = None,
@@ -77,7 +79,7 @@ class HubModel(
         output_loading_info: bool = False,
         **options: Any,
     ) -> Self | tuple[Self, dict[str, Any]]:
-        """The model of `checkpoint` (hub id, folder or file of any published form), in eval mode.
+        """The model of a checkpoint (hub id, folder or file of any published form), in eval mode.
 
         `options` are where to look (revision, subfolder, cache_dir, token, local_files_only, force_download) and fields of
         the configuration that replace the file's (num_labels, id2label, label2id, problem_type, ...), as does `config`
@@ -89,10 +91,12 @@ class HubModel(
         unknown option.
         """
         where, changes = Where.split(options)
+        changes = {name: value for name, value in changes.items() if value or name not in AUTO}
         dtype = changes.pop("torch_dtype", dtype)  # its name before transformers 5
-        published = read_published(checkpoint, where).changed(config, changes)
+        published = read_published(pretrained_model_name_or_path, where).changed(config, changes)
         model, info = published.fill(cls, ignore_mismatched_sizes)
-        model.to(_dtype(dtype, published)).config.dtype = model.dtype
+        model.to(_dtype(dtype, published))
+        model.config.dtype = model.dtype
         return (model, info) if output_loading_info else model
 
     def save_pretrained(
@@ -153,7 +157,7 @@ def _dtype(asked: torch.dtype | str | None, published: Published) -> torch.dtype
     """Raises CheckpointError for what is no floating-point type."""
     if asked == "auto":
         own = next(tensor.dtype for tensor in published.weights.values() if tensor.is_floating_point())
-        asked = getattr(published.config, "dtype", None) or own
+        asked = published.config.dtype or own
     dtype = torch.float32 if asked is None else getattr(torch, str(asked).removeprefix("torch."), None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise CheckpointError(f"dtype is {asked!r}; it must be a floating-point type of torch, or 'auto'")

@@ -78,7 +78,7 @@ class LevitImageProcessor:
             raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
         self.backend = backend
         self.__dict__ |= Preprocessing.read().to_dict() | OPTIONS
-        self._set({name: value for name, value in fields.items() if value is not None})
+        self._set(fields)
 
     def _set(self, fields: dict[str, Any]) -> None:
         if unknown := fields.keys() - FIELDS - OPTIONS.keys():
@@ -86,8 +86,11 @@ class LevitImageProcessor:
         self.__dict__ |= fields
         if self.default_to_square and isinstance(self.size, int):
             self.size = {"height": self.size, "width": self.size}
-        self.pad_size = as_size("pad_size", self.pad_size, "height", "width") if self.pad_size else None
+        self.pad_size = self._pad_size()
         self.__dict__ |= self.preprocessing.to_dict()
+
+    def _pad_size(self) -> dict[str, int] | None:
+        return as_size("pad_size", self.pad_size, "height", "width") if self.pad_size else None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -132,7 +135,7 @@ class LevitImageProcessor:
             return changed.preprocess(images)
         now, convert = self.preprocessing, self.do_convert_rgb is not False
         values = [self._one(as_rgb(image, self.input_data_format, convert), now) for image in as_list(images)]
-        values = arranged(pad(values, self.pad_size) if self.do_pad else values, self.data_format)
+        values = arranged(pad(values, self._pad_size()) if self.do_pad else values, self.data_format)
         return ProcessedImages(pixel_values=stack(values, self.return_tensors, self.device))
 
     def _one(self, pixels: np.ndarray, now: Preprocessing) -> Values:
@@ -154,7 +157,7 @@ class LevitImageProcessor:
         return (resize if pixels.dtype == np.uint8 else resize_floats)(pixels, size, resample)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """From a hub id, a folder, or a `preprocessor_config.json`.
 
         `options` are where to look (revision, subfolder, cache_dir, token, local_files_only, force_download), the
@@ -162,7 +165,7 @@ class LevitImageProcessor:
         CheckpointError when there is neither.
         """
         where, fields = Where.split(options)
-        path = local_path(checkpoint)
+        path = local_path(checkpoint := pretrained_model_name_or_path)
         if path.is_file():
             return cls.from_dict(read_json(path), **fields)
         config, values = read_descriptions(checkpoint, where)
@@ -173,20 +176,21 @@ class LevitImageProcessor:
             raise CheckpointError(f"checkpoint {checkpoint} has no preprocessor_config.json")
         return cls.from_dict(values, **fields)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `preprocessor_config.json`, which transformers also loads, into `folder` (made if missing)."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.to_json_file(Path(folder, FILE))
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write `preprocessor_config.json`, which transformers also loads, into this folder (made if missing)."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        self.to_json_file(Path(save_directory, FILE))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], **fields: Any) -> Self:
+    def from_dict(cls, image_processor_dict: dict[str, Any], **fields: Any) -> Self:
         """From the values of a `preprocessor_config.json`; keys that are not a LeViT processor's are ignored."""
-        known = (FIELDS | OPTIONS.keys()) & values.keys()
-        return cls(**{name: values[name] for name in known} | fields)
+        known = (FIELDS | OPTIONS.keys()) & image_processor_dict.keys()
+        said = {name: image_processor_dict[name] for name in known}
+        return cls(**{name: value for name, value in said.items() if value is not None or name in STEPS} | fields)
 
     @classmethod
-    def from_json_file(cls, path: str | Path) -> Self:
-        return cls.from_pretrained(Path(path))
+    def from_json_file(cls, json_file: str | Path) -> Self:
+        return cls.from_pretrained(Path(json_file))
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as `preprocessor_config.json` holds them, and each option that is not as usual."""
@@ -196,8 +200,8 @@ class LevitImageProcessor:
     def to_json_string(self) -> str:
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=str) + "\n"
 
-    def to_json_file(self, path: str | Path) -> None:
-        Path(path).write_text(self.to_json_string())
+    def to_json_file(self, json_file_path: str | Path) -> None:
+        Path(json_file_path).write_text(self.to_json_string())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self.backend!r}) {self.to_json_string()}"

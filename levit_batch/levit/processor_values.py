@@ -64,10 +64,12 @@ def stack(values: list[Values], return_tensors: str | None, device: str | torch.
         raise ValueError(f"return_tensors must be 'pt', 'np' or None, got {return_tensors!r}")
     if return_tensors and len({tuple(value.shape) for value in values}) > 1:
         raise ValueError("the images differ in size after preprocessing; crop or pad them, or pass return_tensors=None")
-    if return_tensors == "np":
-        if device is not None and torch.device(device).type != "cpu":
-            raise ValueError(f"numpy arrays cannot be on {device}; ask for return_tensors='pt'")
-        return np.stack([np.asarray(value) for value in values])
     if return_tensors == "pt":
         return torch.stack([torch.as_tensor(value) for value in values]).to(device)
-    return values if device is None else [torch.as_tensor(value).to(device) for value in values]
+    if return_tensors == "np":
+        values = [np.asarray(value) for value in values]
+    if device is not None and isinstance(values[0], np.ndarray) and torch.device(device).type != "cpu":
+        raise ValueError(f"numpy arrays cannot be on {device}; ask for return_tensors='pt'")
+    if return_tensors == "np":
+        return np.stack(values)
+    return values if device is None or isinstance(values[0], np.ndarray) else [value.to(device) for value in values]

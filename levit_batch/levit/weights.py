@@ -64,12 +64,14 @@ class Published:
             for name, tensor in self.weights.items()
             if not name.startswith(unused)
         }
-        info = {"missing_keys": set(), "unexpected_keys": {name for name in self.weights if name.startswith(unused)}}
-        info |= {"mismatched_keys": _take_misshapen(model, weights) if ignore_mismatched_sizes else set(), "error_msgs": []}
-        check_fit(model, weights, f"checkpoint {self.name}", {name for name, *_ in info["mismatched_keys"]})
-        info["missing_keys"] |= set(model.load_state_dict(weights, strict=False).missing_keys)
-        info["missing_keys"] -= {name for name, *_ in info["mismatched_keys"]}
+        mismatched = _take_misshapen(model, weights) if ignore_mismatched_sizes else set()
+        drawn = {name for name, *_ in mismatched}
+        check_fit(model, weights, f"checkpoint {self.name}", drawn)
+        missing = model.state_dict().keys() - weights.keys() - drawn
+        unexpected = {name for name in self.weights if name.startswith(unused)}
+        model.load_state_dict(weights, strict=False)
         model.processor = self.processor
+        info = {"missing_keys": missing, "unexpected_keys": unexpected, "mismatched_keys": mismatched, "error_msgs": []}
         return model.float().eval(), info
 
 

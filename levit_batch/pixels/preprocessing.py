@@ -50,13 +50,14 @@ class Preprocessing:
     def read(cls, values: Mapping[str, Any] | None = None, side: int = 224, channels: int = 3) -> Self:
         """`values`, and for each that is not there (or None) what the authors and Hugging Face take for a model of `side`.
 
-        That is: shortest edge to int(256/224 * side) bicubic, centre crop, ImageNet's mean. Unknown values are left out.
+        That is: shortest edge to int(256/224 * side) bicubic, centre crop, ImageNet's mean. A step (`do_...`) that is None
+        is off, as with Hugging Face. Unknown values are left out.
         """
         fields = {"do_resize": True, "size": side, "resample": int(Image.Resampling.BICUBIC)}
         fields |= {"do_center_crop": True, "crop_size": side, "do_rescale": True, "rescale_factor": 1 / 255}
         fields |= {"do_normalize": True, "image_mean": _of(MEAN, channels), "image_std": _of(STD, channels)}
-        given = {name: value for name, value in (values or {}).items() if name in fields and value is not None}
-        return cls(**fields | given)
+        given = {name: bool(value) if name.startswith("do_") else value for name, value in (values or {}).items()}
+        return cls(**fields | {name: value for name, value in given.items() if name in fields and value is not None})
 
     @classmethod
     def read_timm(cls, config: Mapping[str, Any], side: int, channels: int = 3) -> Self:
