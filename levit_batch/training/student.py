@@ -31,9 +31,8 @@ def build_student(config: FinetuneConfig, start: Checkpoint | None, names: list[
     """
     torch.manual_seed(config.train.seed)
     shape = start.config if start else scratch_config(config.model)
-    shape = shape.with_labels(names).changed(
-        drop_path_rate=config.train.drop_path, problem_type="single_label_classification"
-    )
+    calls = {"problem_type": "single_label_classification", "return_dict": True, "output_hidden_states": False}
+    shape = shape.with_labels(names).changed(drop_path_rate=config.train.drop_path, **calls)
     if shape.num_channels != 3:
         raise ConfigError(f"model.config: num_channels is {shape.num_channels}; images have 3 here")
     student = (LevitForImageClassificationWithTeacher if config.distils else LevitForImageClassification)(shape)

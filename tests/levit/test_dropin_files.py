@@ -6,14 +6,22 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from levit_batch import LevitConfig, LevitForImageClassification, LevitForImageClassificationWithTeacher, LevitModel
+from levit_batch import (
+    LevitConfig,
+    LevitForImageClassification,
+    LevitForImageClassificationWithTeacher,
+    LevitImageProcessor,
+    LevitModel,
+)
 from levit_batch.errors import CheckpointError
 from levit_batch.levit.checkpoint import load_checkpoint
-from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
+from tests.support.models import TINY, photographs, shared_model, signal_model
+from tests.support.twins import PIXELS
 
-PIXELS = normalised(photographs(3, 64, seed=3))
+pytestmark = pytest.mark.usefixtures("one_thread")
 COMMON = {  # what transformers' tests give every configuration
     "return_dict": False, "output_hidden_states": True, "output_attentions": True, "dtype": "float16",
     "chunk_size_feed_forward": 5, "is_encoder_decoder": True, "architectures": ["LevitModel"], "problem_type": "regression",
@@ -265,8 +273,6 @@ def test_what_loading_leaves_out_is_reported_by_both(tmp_path):
 
 
 def test_auto_classes_and_pipelines_open_what_we_save(tmp_path):
-    from PIL import Image
-
     model = signal_model(TINY.with_labels(list("abcdefg")), heads=1)
     model.save_pretrained(tmp_path)
     assert type(transformers.AutoConfig.from_pretrained(tmp_path)) is transformers.LevitConfig
@@ -274,8 +280,6 @@ def test_auto_classes_and_pipelines_open_what_we_save(tmp_path):
     assert transformers.AutoImageProcessor.from_pretrained(tmp_path).crop_size["height"] == 64
     image = Image.fromarray(photographs(1, 100)[0])
     theirs = transformers.pipeline("image-classification", str(tmp_path))(image)
-    from levit_batch import LevitImageProcessor
-
     ours = transformers.pipeline("image-classification", model, image_processor=LevitImageProcessor.from_pretrained(tmp_path))
     for one, other in zip(ours(image), theirs, strict=True):
         assert one["label"] == other["label"] and abs(one["score"] - other["score"]) < 0.01  # two kinds of resizing

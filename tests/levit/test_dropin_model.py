@@ -4,28 +4,11 @@ import pickle
 
 import pytest
 import torch
-import transformers
 
-import levit_batch
 from levit_batch.levit.config import LevitConfig
-from tests.support.models import TINY, normalised, photographs
+from tests.support.twins import CLASSES, PIXELS, pair
 
-CLASSES = ["LevitModel", "LevitForImageClassification", "LevitForImageClassificationWithTeacher"]
-PIXELS = normalised(photographs(3, 64, seed=3))
-
-
-def pair(name, **fields):
-    """Our model and transformers', of the same weights and configuration."""
-    values = TINY.to_dict() | {"id2label": None, "label2id": None, "num_labels": 7} | fields
-    theirs = getattr(transformers, name)(transformers.LevitConfig(**values))
-    torch.manual_seed(0)
-    for part in theirs.modules():
-        if isinstance(part, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
-            part.weight.data.uniform_(0.7, 1.3), part.bias.data.normal_(0, 0.2)
-    ours = getattr(levit_batch, name)(LevitConfig(**values))
-    ours.load_state_dict(theirs.state_dict())
-    return ours.eval(), theirs.eval()
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 def assert_same(ours, theirs):
     """Of nested tuples of tensors: the same numbers, to the last bit."""

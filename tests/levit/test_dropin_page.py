@@ -15,11 +15,12 @@ import levit_batch
 from levit_batch.levit.checkpoint_files import Where
 from levit_batch.levit.outputs import BackboneOutput, ClassifierOutput, TeacherOutput
 from levit_batch.levit.processor import FIELDS, OPTIONS
-from tests.levit.test_dropin_model import CLASSES, PIXELS, pair
 from tests.support import ROOT
 from tests.support.images import CHINA
 from tests.support.models import shared_model
+from tests.support.twins import CLASSES, PIXELS, pair
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TABLE = (ROOT / "levit_batch/levit/README.md").read_text().split("## In place of transformers")[1].split("\n## ")[0]
 NAMED = {name for code in re.findall(r"`([^`]+)`", TABLE) for name in re.findall(r"\w+", code)}
 METHODS = {
