@@ -31,6 +31,9 @@ def compact(
     """
     finish_publish(output, require)
     live = look(output)
+    if not live.current:
+        commit(output, keep(output, live, Change()), Change(), require)
+        live = look(output)
     before = sum(len(live[folder]) for folder in live)
     merges = [merge for folder in sorted(live) for merge in neighbours(folder, live[folder], rows)]
     total, done = sum(merge.bytes for merge in merges), 0
