@@ -80,11 +80,17 @@ class LevitConfig(ConfigFiles):
     dtype: str | None = field(default=None, repr=False, compare=False)
 
     def __init__(self, **values: Any):
+        before = values.pop("torch_dtype", None)  # the name of dtype before transformers 5
         given = {f.name: values.pop(f.name, f.default) for f in dataclasses.fields(self)}
+        given["dtype"] = given["dtype"] or before
         labels = _labels(*(given.pop(name) for name in LABELS))
         for name, value in (given | self._others(values)).items():
             setattr(self, name, value)
         self.__dict__.update(labels, down_ops=self._derived_down_ops())
+        if self.problem_type == PROBLEM_TYPES[0] and self.num_labels == 1:
+            raise CheckpointError(
+                f"LeViT configuration: problem_type {self.problem_type} needs two classes or more; num_labels is 1"
+            )
         self.check()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -111,10 +117,6 @@ class LevitConfig(ConfigFiles):
         if len(self.down_ops) != stages - 1 or any(len(op) != 6 or op[0] != "Subsample" for op in self.down_ops):
             raise CheckpointError(
                 f"LeViT configuration: down_ops must hold {stages - 1} 'Subsample' entries: {self.down_ops}"
-            )
-        if self.problem_type == PROBLEM_TYPES[0] and self.num_labels == 1:
-            raise CheckpointError(
-                f"LeViT configuration: problem_type {self.problem_type} needs two classes or more; num_labels is 1"
             )
         if self.image_size % self.patch_size:
             raise CheckpointError(

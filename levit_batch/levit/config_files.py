@@ -67,8 +67,6 @@ class ConfigFiles:
     def _others(self, values: dict[str, Any]) -> dict[str, Any]:
         """Those of the keywords beside the fields that are kept. Raises TypeError where one would hide a method."""
         kept = {name: value for name, value in values.items() if not _left_out(name)}
-        if "torch_dtype" in kept:  # its name before transformers 5
-            kept.setdefault("dtype", kept.pop("torch_dtype"))
         if hiding := [name for name in kept if hasattr(type(self), name)]:
             raise TypeError(f"{type(self).__name__} cannot have a value named {', '.join(hiding)}")
         return kept

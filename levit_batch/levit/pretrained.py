@@ -138,14 +138,15 @@ class HubModel(
             check_fit(self, state_dict, "state_dict")
         weights = {name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}
         dtype = next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point())
-        save_torch_state_dict(weights, folder, max_shard_size=max_shard_size)
         published = self.config.changed(architectures=(type(self).__name__,), dtype=dtype)
         if not float(published.drop_path_rate).is_integer():
             # Training only, and transformers 5 refuses a configuration with a fraction here.
             published.drop_path_rate = 0
-        published.save_pretrained(folder)
         shape = self.config.image_size, self.config.num_channels
-        Preprocessing.read(self.processor, *shape).fitting(*shape).write(folder)
+        preprocessing = Preprocessing.read(self.processor, *shape).fitting(*shape)
+        save_torch_state_dict(weights, folder, max_shard_size=max_shard_size)
+        published.save_pretrained(folder)
+        preprocessing.write(folder)
 
 
 def said(given: bool | None, otherwise: bool) -> bool:

@@ -34,15 +34,23 @@ OPTIONS |= {"default_to_square": False, "disable_grouping": None, "image_seq_len
 
 
 class ProcessedImages(dict):
-    """`pixel_values` under that key and as an attribute, so that `model(**processed)` works."""
+    """`pixel_values`, and whatever a caller adds, by name and as attributes, so that `model(**processed)` works."""
 
-    @property
-    def pixel_values(self) -> Any:
-        return self["pixel_values"]
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(f"{type(self).__name__} has no {name}")
 
     def to(self, *args: Any, **kwargs: Any) -> "ProcessedImages":
-        """Move or cast the tensors, as `torch.Tensor.to`."""
-        return ProcessedImages({name: value.to(*args, **kwargs) for name, value in self.items()})
+        """Tensors moved, and those of floating point cast, as `torch.Tensor.to`; all else as it is."""
+        return ProcessedImages({name: _moved(value, *args, **kwargs) for name, value in self.items()})
+
+
+def _moved(value: Any, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    moved = value.to(*args, **kwargs)
+    return moved if value.is_floating_point() else moved.to(value.dtype)
 
 
 class LevitImageProcessor:
@@ -176,10 +184,14 @@ class LevitImageProcessor:
             raise CheckpointError(f"checkpoint {checkpoint} has no preprocessor_config.json")
         return cls.from_dict(values, **fields)
 
-    def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write `preprocessor_config.json`, which transformers also loads, into this folder (made if missing)."""
+    def save_pretrained(self, save_directory: str | Path) -> list[str]:
+        """Write `preprocessor_config.json`, which transformers also loads, into this folder (made if missing).
+
+        Returns the names of the files: this one.
+        """
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         self.to_json_file(Path(save_directory, FILE))
+        return [str(Path(save_directory, FILE))]
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **fields: Any) -> Self:

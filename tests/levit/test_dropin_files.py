@@ -54,6 +54,19 @@ def test_every_common_keyword_is_kept_and_comes_back(tmp_path):
             assert read.my_note == {"a": [1]} and read.problem_type == "regression" and read.return_dict is False
 
 
+def test_a_file_of_transformers_4_is_read(saved):
+    """As the published ones are: `torch_dtype`, a version, and the marks that building a model left in `down_ops`."""
+    values = config_of(saved)
+    values |= {"torch_dtype": values.pop("dtype"), "transformers_version": "4.20.0.dev0", "_name_or_path": "x"}
+    values["down_ops"] += [[""], [""]]
+    (saved / "config.json").write_text(json.dumps(values))
+    for dtype in (None, "auto"):
+        model = LevitForImageClassification.from_pretrained(saved, dtype=dtype)
+        assert model.dtype == torch.float32 and model.config.dtype == "float32" and not hasattr(model.config, "torch_dtype")
+    assert load_checkpoint(str(saved)).config == TINY and LevitConfig.from_pretrained(saved).dtype == "float32"
+    assert LevitConfig(torch_dtype="float16", dtype=torch.bfloat16).dtype == "bfloat16"
+
+
 def test_the_ways_in_and_out_of_a_configuration(tmp_path):
     ours, theirs = LevitConfig(num_labels=3, image_size=96), transformers.LevitConfig(num_labels=3, image_size=96)
     known = ours.to_dict().keys()

@@ -10,6 +10,7 @@ from tests.support.twins import CLASSES, PIXELS, pair
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+
 def assert_same(ours, theirs):
     """Of nested tuples of tensors: the same numbers, to the last bit."""
     if isinstance(theirs, torch.Tensor):
@@ -94,6 +95,20 @@ def test_every_kind_of_labels_gives_the_same_loss(case):
         assert_same(gradients[name].grad, parameter.grad)
     for call in CALLS[1:]:
         assert_same_output(ours(PIXELS, labels, **call), theirs(PIXELS, labels, **call))  # in a tuple, too, the loss is first
+
+
+def test_problem_types_set_one_after_the_other():
+    """As transformers' own test does, one class among them."""
+    kinds = [("multi_label_classification", 2, torch.ones(3, 2)), ("single_label_classification", 1, torch.tensor([0, 0, 0])),
+             ("regression", 1, torch.ones(3))]  # fmt: skip
+    losses = []
+    for model in pair("LevitForImageClassification"):
+        for kind, count, labels in kinds:
+            model.config.problem_type, model.config.num_labels = kind, count
+            built = type(model)(model.config).eval()
+            built.load_state_dict({n: t[:count] if n.startswith("classifier.l") else t for n, t in model.state_dict().items()})
+            losses.append(built(PIXELS, labels=labels).loss)
+    assert_same(losses[:3], losses[3:])
 
 
 NO_LABELS = {

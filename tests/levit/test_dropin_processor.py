@@ -107,6 +107,19 @@ def test_every_kind_of_input_and_return(ours, theirs, tensors):
 
 
 @both
+def test_what_comes_back_can_be_added_to_moved_and_cast(ours, theirs):
+    for processor in (ours(), theirs()):
+        processed = processor(IMAGES, return_tensors="pt")
+        processed.update({"labels": torch.tensor([1, 2]), "names": ["a", "b"]})
+        cast = processed.to("cpu", torch.bfloat16)
+        assert cast.pixel_values.dtype == torch.bfloat16 and cast.labels.dtype == torch.int64 and cast["names"] == ["a", "b"]
+        assert {**cast}.keys() == {"pixel_values", "labels", "names"}
+        for wrong in (lambda p: p.nothing, lambda p: p.to(torch.bfloat16, "cpu")):
+            with pytest.raises((AttributeError, TypeError)):
+                wrong(processed)
+
+
+@both
 def test_what_both_refuse(ours, theirs):
     calls = [
         *([images, {"return_tensors": "np"}] for images in ([], None, 5, {"a": 1}, object(), [None], "no.jpg", np.zeros(3))),
@@ -165,7 +178,8 @@ def test_images_that_are_not_rgb_are_refused_where_they_may_not_be_converted():
 def test_files_of_either_are_read_by_either(ours, theirs, tmp_path):
     fields = {"size": {"shortest_edge": 30}, "crop_size": {"height": 24, "width": 26}, "do_convert_rgb": True, "do_pad": True}
     fields["pad_size"] = {"height": 30, "width": 30}
-    ours(**fields).save_pretrained(tmp_path / "ours"), theirs(**fields).save_pretrained(tmp_path / "theirs")
+    files = ours(**fields).save_pretrained(tmp_path / "ours"), theirs(**fields).save_pretrained(tmp_path / "theirs")
+    assert files[0] == [name.replace("theirs", "ours") for name in files[1]]
     written, expected = (json.loads((tmp_path / name / "preprocessor_config.json").read_text()) for name in ("ours", "theirs"))
     assert written == expected
     read = LevitImageProcessor.from_pretrained(tmp_path / "theirs", backend="pil" if "Pil" in theirs.__name__ else "torch")
