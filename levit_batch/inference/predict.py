@@ -1,6 +1,6 @@
 """One replica's model: pixels in; embeddings, logits and what is written about them out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -20,9 +20,18 @@ class Predictor:
     def __init__(self, backend: Backend, predict: PredictConfig, heads: tuple[nn.Module, nn.Module] | None = None):
         self.backend, self.predict, self.heads = backend, predict, heads
 
-    def __call__(self, arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Arrays uint8 [N,H,W,3] -> embedding float32 [sum N,D], logits float32 [sum N,K]; None for no image."""
-        parts = [self.backend(pixels) for pixels in whole_batches(arrays, self.backend.batch)]
+    def __call__(
+        self, arrays: Iterable[np.ndarray], seen: Callable[[np.ndarray, np.ndarray], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Arrays uint8 [N,H,W,3] -> embedding float32 [sum N,D], logits float32 [sum N,K]; None for no image.
+
+        seen: called with the pixels and logits of each batch, in order.
+        """
+        parts = []
+        for pixels in whole_batches(arrays, self.backend.batch):
+            parts.append(self.backend(pixels))
+            if seen:
+                seen(pixels, parts[-1][1])
         if not parts:
             return None
         embedding, logits = (np.concatenate(kind) for kind in zip(*parts, strict=True))

@@ -23,6 +23,8 @@ READ_ERROR = "__error"  # string "kind: message", or null
 TARGET = "__target"  # the truth as the source has it, when asked for
 KEPT = "__kept_{}"  # each of `source.keep_columns`, by its place there
 
+FINGERPRINT = b"levit_batch.fingerprint"  # in the metadata of every file of an output: the job that it belongs to
+
 # Arrow types that `datasets` calls otherwise.
 VALUE_NAMES = {
     "halffloat": "float16", "float": "float32", "double": "float64", "date32[day]": "date32", "date64[ms]": "date64",
@@ -81,7 +83,7 @@ def check_kept_names(columns: Sequence[str]) -> None:
 
 
 def output_schema(spec: RowSpec) -> pa.Schema:
-    """The Arrow schema of every output file, with Hugging Face features in its metadata."""
+    """The Arrow schema of every output file, with Hugging Face features in its metadata (which Parquet files leave out)."""
     k, d, c = spec.top_k, spec.embedding_width, spec.classes
     fields = [pa.field("shard", pa.string()), pa.field("row", pa.int64())]
     fields += [field.with_name(kept_name(field.name)).with_nullable(True) for field in spec.kept]
@@ -104,24 +106,38 @@ def output_schema(spec: RowSpec) -> pa.Schema:
         fields.append(pa.field("head_divergence", pa.float32()))
     fields.append(pa.field("error", pa.string()))
     schema = pa.schema(fields)
-    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features(schema, spec)}})})
+    return with_features(schema, features(schema, spec.class_names, kept_features(spec.kept)))
 
 
-def features(schema: pa.Schema, spec: RowSpec) -> dict[str, Any]:
+def with_features(schema: pa.Schema, features: dict[str, Any]) -> pa.Schema:
+    return schema.with_metadata({**(schema.metadata or {}), b"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def features(schema: pa.Schema, class_names: Sequence[str], kept: dict[str, Any]) -> dict[str, Any]:
     """The Hugging Face `features` of `schema` as JSON values; class columns carry the class names.
 
-    `top_labels` does not: it counts as `label` does, and each copy of a thousand names adds 60 KB to every file.
+    kept: what the source says of the kept columns, see `kept_features`. `top_labels` has no names: it counts as `label` does.
     """
-    classes = {"names": list(spec.class_names), "_type": "ClassLabel"}
-    known = {kept_name(name): feature for name, feature in source_features(spec.kept).items()}
+    classes = {"names": list(class_names), "_type": "ClassLabel"}
+    known = dict(kept)
     for field in schema:
         if field.name in ("label", "head_label", "distill_label", "target") and field.type == CLASS:
             known[field.name] = classes
         elif field.name == "target":
             known[field.name] = {"feature": classes, "_type": "Sequence"}
         elif field.name not in known:
-            known[field.name] = _feature(field.type)
+            known[field.name] = feature_of(field.type)
     return {name: known[name] for name in schema.names}
+
+
+def features_of(schema: pa.Schema, job: dict[str, Any]) -> dict[str, Any]:
+    """The `features` of an output's files, by their schema and its `job.json`."""
+    return features(schema, job["class_names"], job.get("kept_features", {}))
+
+
+def kept_features(kept: pa.Schema) -> dict[str, Any]:
+    """What the source's own metadata says of the kept columns, by their names in the output."""
+    return {kept_name(name): feature for name, feature in source_features(kept).items()}
 
 
 def source_features(kept: pa.Schema) -> dict[str, Any]:
@@ -133,15 +149,15 @@ def source_features(kept: pa.Schema) -> dict[str, Any]:
     return {name: features[name] for name in kept.names if isinstance(features.get(name), (dict, list))}
 
 
-def _feature(kind: pa.DataType) -> Any:
+def feature_of(kind: pa.DataType) -> Any:
     """The Hugging Face feature of an Arrow type, as `datasets.Features.from_dict` takes it."""
     if pa.types.is_fixed_size_list(kind):
-        return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "Sequence"}
+        return {"feature": feature_of(kind.value_type), "length": kind.list_size, "_type": "Sequence"}
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         name = "LargeList" if pa.types.is_large_list(kind) else "Sequence"
-        return {"feature": _feature(kind.value_type), "_type": name}
+        return {"feature": feature_of(kind.value_type), "_type": name}
     if pa.types.is_struct(kind):
-        return {field.name: _feature(field.type) for field in kind}
+        return {field.name: feature_of(field.type) for field in kind}
     if pa.types.is_dictionary(kind):
-        return _feature(kind.value_type)
+        return feature_of(kind.value_type)
     return {"dtype": VALUE_NAMES.get(str(kind), str(kind)), "_type": "Value"}

@@ -16,7 +16,7 @@ def accuracy(sums: dict[str, Any], classes: int) -> dict[str, Any]:
     """
     n, by_class = sums["rows"], {int(i): counts for i, counts in sums["classes"].items()}
     shares = [by_class[i][1] / by_class[i][0] for i in sorted(by_class) if by_class[i][0]]
-    pairs = sorted(((int(code), rows) for code, rows in sums["pairs"].items()), key=lambda pair: -pair[1])
+    pairs = sorted(((int(code), rows) for code, rows in sums["pairs"].items()), key=lambda pair: (-pair[1], pair[0]))
     return {
         **{name: sums[name] for name in ("rows", "without", "failed", "outside")},
         "top1": sums["right"] / n if n else None,

@@ -1,6 +1,7 @@
 """The best few of many rows, without keeping the others."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -9,19 +10,27 @@ Pick = dict[str, Any]  # one row worth a look: shard, row, version (of the shard
 
 
 class Best:
-    """The `n` rows with the smallest keys, best first, table after table. Of equal ones the earlier stays: no chance is in it."""
+    """The `n` rows with the smallest keys, best first, whatever order they come in: of equal ones the first by shard and row."""
 
     def __init__(self, n: int):
         self.n = n
-        self.kept: list[tuple[float, Pick]] = []
+        self.kept: list[Pick] = []
 
-    def add(self, keys: np.ndarray, rows: np.ndarray, pick: Callable[[int], Pick]) -> None:
-        """keys [M] belong to `rows` [M] of a table, whose i-th row is `pick(i)`."""
-        if self.kept and len(self.kept) == self.n:  # most tables hold nothing better once the list is full
-            better = keys < self.kept[-1][0]
-            keys, rows = keys[better], rows[better]
-        new = [(float(keys[i]), pick(int(rows[i]))) for i in np.argsort(keys, kind="stable")[: self.n]]
-        self.kept = sorted([*self.kept, *new], key=lambda one: one[0])[: self.n]
+    @property
+    def limit(self) -> float:
+        """A row with a larger key is not among the best."""
+        return self.kept[-1]["key"] if self.n and len(self.kept) == self.n else math.inf
 
-    def picks(self) -> list[Pick]:
-        return [pick for _, pick in self.kept]
+    def add(self, keys: np.ndarray, rows: np.ndarray, pick: Callable[[int], Pick]) -> list[Pick]:
+        """keys [M] belong to `rows` [M] of a table, in order, whose i-th row is `pick(i)`. Returns those that are kept."""
+        fine = keys <= self.limit  # most tables hold nothing better once the list is full
+        keys, rows = keys[fine], rows[fine]
+        first = np.argsort(keys, kind="stable")[: self.n]
+        return self.merge([pick(int(rows[i])) | {"key": float(keys[i])} for i in first])
+
+    def merge(self, picks: Iterable[Pick]) -> list[Pick]:
+        """The same with picks that have their `key`."""
+        picks = list(picks)
+        self.kept = sorted([*self.kept, *picks], key=lambda one: (one["key"], one["shard"], one["row"]))[: self.n]
+        chosen = {id(pick) for pick in self.kept}
+        return [pick for pick in picks if id(pick) in chosen]

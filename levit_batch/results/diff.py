@@ -97,7 +97,7 @@ class Diff:
                 "rows": self.truths, "top1": (self.judged / self.truths).tolist(), "both_right": self.right,
                 "mended": int(self.judged[1]) - self.right, "broken": int(self.judged[0]) - self.right,
             } if self.truths else None,
-            "look": self.look.picks(),
+            "look": [{name: value for name, value in pick.items() if name != "key"} for pick in self.look.kept],
         }  # fmt: skip
 
 

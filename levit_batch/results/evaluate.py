@@ -4,28 +4,40 @@ from typing import Any
 
 from levit_batch.errors import OutputError, SourceError
 from levit_batch.job.config import SourceConfig
+from levit_batch.results.looks import Looks
 from levit_batch.results.metrics import measure
+from levit_batch.results.metrics import metrics as of_sums
 from levit_batch.results.page.card import write_card
+from levit_batch.results.page.kept_samples import gather
 from levit_batch.results.page.report import RUNS, write_report
-from levit_batch.results.page.samples import pick_samples, thumbnails
 from levit_batch.results.truth import TruthTable
 from levit_batch.sources.source import Source, open_source
 from levit_batch.storage.redact import is_masked
+from levit_batch.table.books import up_to_date
 from levit_batch.table.output import Output
 from levit_batch.table.read import job_of, require_files, runs_of, schema_of
+from levit_batch.table.stats import Stats
 
 
-def evaluate(output: Output, source: Source | str, truth: TruthTable | None = None) -> dict[str, Any]:
+def evaluate(
+    output: Output,
+    source: Source | str,
+    truth: TruthTable | None = None,
+    sums: Stats | None = None,
+    looks: Looks | None = None,
+) -> dict[str, Any]:
     """Compute metrics, write metrics.json, report.html and README.md anew, and return the metrics.
 
     source: where sample images are read again, or why they are not. truth: targets to hold the labels against, in place of
-    the output's own column.
+    the output's own column. sums, looks: of all rows, where they are known.
     """
     if truth:
         require_columns(output, truth.keys)
-    job, metrics = job_of(output), measure(output, truth, truth.keys if truth else ())
+    job = job_of(output)
+    metrics = of_sums(sums, len(job["class_names"])) if sums else measure(output, truth, truth.keys if truth else ())
+    looks = looks or gather(output, up_to_date(output), source)
     output.write_json("metrics.json", metrics)
-    write_report(output, job, runs_of(output, RUNS), metrics, thumbnails(source, pick_samples(output)))
+    write_report(output, job, runs_of(output, RUNS), metrics, looks.picks())
     write_card(output, job, metrics)
     return metrics
 

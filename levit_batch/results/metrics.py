@@ -1,29 +1,22 @@
 """What all rows of an output say in sum, and how good they are where the truth is known: `metrics.json`."""
 
-import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 
-from levit_batch.errors import OutputError
 from levit_batch.results.accuracy import accuracy
-from levit_batch.storage.ahead import ahead
+from levit_batch.table.books import up_to_date
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, chunk_files, job_of, read_file, scan_files
-from levit_batch.table.stats import NONE, Stats, add_stats, chunk_stats
-from levit_batch.table.write import read_record
-
-COLUMNS = ("row", "target", "label", "score", "top_labels", "head_label", "distill_label", "head_divergence", "error")
-THREADS = 16  # each waits for one small read
+from levit_batch.table.read import NARROW, chunk_files, job_of, scan_files
+from levit_batch.table.stats import Stats, add_stats, chunk_stats
 
 # The truth for a table's rows, from elsewhere than its `target` column.
 Truth = Callable[[pa.Table], pa.Array]
 
 
 def measure(output: Output, truth: Truth | None = None, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Metrics of every row in `output`, as JSON values: the sum of what each file's footer says of its rows.
+    """Metrics of every row in `output`, as JSON values: from the sums that the manifest keeps.
 
     truth: gives the targets in place of the `target` column, from the columns `keys`; then the narrow columns of all rows are
     read. Memory grows with classes only.
@@ -32,22 +25,11 @@ def measure(output: Output, truth: Truth | None = None, keys: Sequence[str] = ()
     rows by score in [0, 1], `mean`; heads (with predict.per_head): mean `divergence` in bits and share that `disagree`;
     target: None, or what `accuracy` says; top1, top5 and calibration_error are taken out of it for convenience.
     """
-    classes, files = len(job_of(output)["class_names"]), chunk_files(output)
+    classes = len(job_of(output)["class_names"])
     if truth:
-        tables = scan_files(files, (*COLUMNS, *keys))
+        tables = scan_files(chunk_files(output), (*NARROW, *keys))
         return metrics(add_stats(chunk_stats(table, classes, truth(table)) for _, table in tables), classes)
-    with ThreadPoolExecutor(THREADS) as pool:
-        parts = ahead(pool, lambda file: stats_of(file, classes), files, 4 * THREADS)
-        return metrics(add_stats(part for _, part in parts), classes)
-
-
-def stats_of(file: ChunkFile, classes: int) -> Stats:
-    """The sums over one file's rows: from its footer, or from the rows where that has none, or fewer than today's."""
-    with contextlib.suppress(OutputError, OSError):
-        stats = read_record(file.place).get("stats") or {}
-        if stats.keys() >= NONE.keys():
-            return stats
-    return chunk_stats(read_file(file, COLUMNS), classes)
+    return metrics(up_to_date(output).sums, classes)
 
 
 def metrics(sums: Stats, classes: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ source                      what every source does; `open_source` finds the room
 parquet, arrow, imagefolder, webdataset, huggingface
 columns/                    a source's own columns to the standard ones: image, target, kept
 tables, cursor, damage      bounded tables; reading on from where it broke off; what will never be readable
+footers                     what is known of files that were opened before
 """
 
 from levit_batch import hands_on

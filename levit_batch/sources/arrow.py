@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import pyarrow as pa
@@ -13,10 +12,11 @@ from levit_batch.job.config import SourceConfig
 from levit_batch.sources.arrow_file import ArrowFile
 from levit_batch.sources.columns.standard import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
+from levit_batch.sources.footers import Footer, columns_of
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, standard_tables
 from levit_batch.storage.find import GLOB, find_files
-from levit_batch.storage.identity import THREADS, File
+from levit_batch.storage.identity import File
 from levit_batch.storage.place import Place, place, scheme, shown
 from levit_batch.storage.retry import retry
 
@@ -51,20 +51,22 @@ class ArrowSource(Source):
 
     def shards(self) -> Iterator[Shard]:
         check_columns(self.schema(), self.config)
-        with ThreadPoolExecutor(THREADS) as pool:
-            yield from pool.map(self._shard, self.files)
+        yield from self.footers.shards(self.files, self._read, self._check)
 
-    def _shard(self, listed: File) -> Shard:
+    def _read(self, listed: File) -> Footer:
         file = self._opened(listed)
         try:
-            check_same(file.schema, self._schema, self.config)
             groups = file.batch_sizes()
-        except SourceError as e:
-            raise SourceError(f"{shown(listed.url)}: {e}") from None
         except (pa.ArrowException, OSError) as e:
             raise SourceError(_unreadable(listed, e)) from None
         rows = None if groups is None else sum(groups)
-        return Shard(listed.name, listed.url, file.version, rows, tuple(groups or ()))
+        return Footer(file.version, rows, tuple(groups or ()), columns_of(file.schema))
+
+    def _check(self, file: File, schema: pa.Schema) -> None:
+        try:
+            check_same(schema, self._schema, self.config)
+        except SourceError as e:
+            raise SourceError(f"{shown(file.url)}: {e}") from None
 
     def _opened(self, listed: File) -> ArrowFile:
         try:

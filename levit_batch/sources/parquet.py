@@ -1,8 +1,9 @@
 """Parquet files: local, s3://, gs://, hf://, http(s)://. Planned from footers, read by row groups."""
 
+import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,15 +11,17 @@ import pyarrow.parquet as pq
 from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
+from levit_batch.job.row import FINGERPRINT, features_of, with_features
 from levit_batch.sources.columns.standard import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
+from levit_batch.sources.footers import Footer, columns_of
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, TABLE_BYTES, standard_tables
 from levit_batch.storage.find import find_files
 from levit_batch.storage.identity import File, open_file, open_listed
-from levit_batch.storage.place import scheme, shown
+from levit_batch.storage.place import place, scheme, shown
+from levit_batch.storage.retry import retry
 
-FOOTER_THREADS = 32
 # A column chunk is read in pieces of this size, so that memory does not grow with the row group.
 LOCAL_PIECE, REMOTE_PIECE = 1 << 20, 8 << 20
 
@@ -38,27 +41,21 @@ class ParquetSource(Source):
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        return _footer(self.files[0])[1].schema.to_arrow_schema()
+        footer = _footer(self.files[0])[1]
+        schema = footer.schema.to_arrow_schema()
+        job = _job_of(self.files[0]) if FINGERPRINT in (footer.metadata or {}) else None
+        return with_features(schema, features_of(schema, job)) if job else schema
 
     def schema(self) -> pa.Schema:
         return self._schema
 
     def shards(self) -> Iterator[Shard]:
         self._named(self.files[0], lambda: check_columns(self.schema(), self.config))
-        with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-            try:
-                yield from pool.map(self._shard, self.files)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        yield from self.footers.shards(self.files, _read, self._check)
 
-    def _shard(self, listed: File) -> Shard:
-        file, footer = _footer(listed)
-        schema = footer.schema.to_arrow_schema()
+    def _check(self, file: File, schema: pa.Schema) -> None:
         if not schema.equals(self._schema):
-            self._named(listed, lambda: check_same(schema, self._schema, self.config))
-        groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-        return Shard(listed.name, listed.url, file.version, footer.num_rows, groups)
+            self._named(file, lambda: check_same(schema, self._schema, self.config))
 
     def _named(self, file: File, check) -> None:
         try:
@@ -97,12 +94,28 @@ class ParquetSource(Source):
                 yield error_table(min(READ_ROWS, stop - start), error, self.config, self._schema)
 
 
+def _job_of(file: File) -> dict[str, Any] | None:
+    """The `job.json` of the output that a chunk file is part of (data/<shard's folder>/<file>), which has its class names."""
+    at = place(file.url.rsplit("/", 3)[0]).join("job.json")
+    try:
+        job = json.loads(retry(at.read_bytes))
+        return job if isinstance(job["class_names"], list) else None
+    except (OSError, ValueError, KeyError, TypeError):  # the file lies elsewhere, without its output
+        return None
+
+
 def _piece(url: str) -> int:
     return REMOTE_PIECE if scheme(url) not in ("", "file") else LOCAL_PIECE
 
 
 def _batch_rows(group: pq.RowGroupMetaData) -> int:
     return max(1, min(READ_ROWS, TABLE_BYTES * group.num_rows // max(1, group.total_byte_size)))
+
+
+def _read(listed: File) -> Footer:
+    file, footer = _footer(listed)
+    groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
+    return Footer(file.version, footer.num_rows, groups, columns_of(footer.schema.to_arrow_schema()))
 
 
 def _footer(listed: File) -> tuple[File, pq.FileMetaData]:

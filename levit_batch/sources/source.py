@@ -18,8 +18,10 @@ from levit_batch.job.config import SourceConfig
 from levit_batch.job.row import TARGET
 from levit_batch.sources.columns.standard import check_columns, find_type, label_names
 from levit_batch.sources.cursor import Cursor
+from levit_batch.sources.footers import Footers
 from levit_batch.storage.place import place, scheme
 
+NOT_SENT = ("_cursor", "footers")
 HUB_VARIABLES = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET")
 
 
@@ -31,6 +33,7 @@ class Source(ABC):
     driver_only: attributes that replicas do not need and that would be large to send.
     row_name: the kept column that names a row wherever it stands, of a source that cuts shards out of a listing of names.
     leave_out: a folder or URL whose files are no part of the source: the output, where it lies inside.
+    footers: what is known of files without opening them; on the driver.
     """
 
     revision: str | None = None
@@ -42,7 +45,7 @@ class Source(ABC):
     def __init__(self, config: SourceConfig):
         if config.root and not scheme(config.root):
             config = config.model_copy(update={"root": os.path.abspath(os.path.expanduser(config.root))})
-        self.config = config
+        self.config, self.footers = config, Footers()
         self._cursor = Cursor(self.rows_from)
 
     @abstractmethod
@@ -104,13 +107,14 @@ class Source(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but open files; the Hub's token travels with it, and lives in no attribute that could be shown."""
-        state = {name: value for name, value in self.__dict__.items() if name not in ("_cursor", *self.driver_only)}
+        state = {name: value for name, value in self.__dict__.items() if name not in NOT_SENT + self.driver_only}
         return state | {"_environment": _hub_environment(self.config)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.pop("_environment").items():
             os.environ.setdefault(name, value)
         self.__dict__.update(state)
+        self.footers = Footers()
         self._cursor = Cursor(self.rows_from)
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
 from levit_batch.sources.columns.lookup import Found
 from levit_batch.sources.columns.standard import check_columns, standard_table
+from levit_batch.sources.footers import Footer
 from levit_batch.sources.imagefolder import IMAGE, IMAGE_ENDINGS
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import found_arrays, tables
@@ -69,8 +70,7 @@ class WebDataset(Source):
             if not file.size:
                 raise SourceError(f"{shown(file.url)}: an empty file, not a tar; leave it out of source.path")
         check_columns(self.schema(), self.config)
-        for file in identified(self.files):
-            yield Shard(file.name, file.url, file.version, None)
+        yield from self.footers.shards(self.files, lambda file: Footer(identified(file).version, None))
 
     def count(self, shard: Shard, most: int) -> int:
         """Headers are walked, contents are not read."""

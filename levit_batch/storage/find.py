@@ -17,10 +17,11 @@ from fsspec.utils import glob_translate
 from pyarrow import fs
 
 from levit_batch.errors import SourceError
-from levit_batch.storage.identity import THREADS, File, hub_listing, stamp_of
+from levit_batch.storage.identity import File, hub_listing, stamp_of
 from levit_batch.storage.place import Place, place, printable, scheme, shown
 from levit_batch.storage.retry import retry
 
+THREADS = 16
 GLOB = re.compile(r"[*?\[]")
 BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<choices>[^{}]*,[^{}]*))\}")
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -13,7 +11,6 @@ from levit_batch.errors import LastingError
 from levit_batch.storage.place import Place, place, scheme, shown
 from levit_batch.storage.retry import retry
 
-THREADS = 16
 COMMIT = re.compile(r"^hf://(?:\w+/)?[^/@]+/[^/@]+@[0-9a-f]{40}/")  # what stands in a commit never changes
 
 
@@ -61,18 +58,13 @@ def open_listed(listed: File) -> tuple[pa.NativeFile, File]:
     return stream, replace(file, name=listed.name)
 
 
-def identified(files: list[File]) -> Iterator[File]:
-    """The listed files with the stamps that `open_file` will find."""
-
-    def identify(file: File) -> File:
-        if not _tells_when_opened(file.url):
-            return file
-        stream, opened = open_listed(file)
-        stream.close()
-        return opened
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(identify, files)
+def identified(listed: File) -> File:
+    """A listed file with the stamp that `open_file` will find."""
+    if not _tells_when_opened(listed.url):
+        return listed
+    stream, file = open_listed(listed)
+    stream.close()
+    return file
 
 
 def _tells_when_opened(url: str) -> bool:

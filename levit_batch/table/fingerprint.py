@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from levit_batch.errors import ConfigError, OutputError
 from levit_batch.job.config import JobConfig
-from levit_batch.job.row import SCHEMA_VERSION, RowSpec, check_version
+from levit_batch.job.row import SCHEMA_VERSION, RowSpec, check_version, kept_features
 from levit_batch.storage.find import base_of
 from levit_batch.storage.redact import redact, stored_address
-from levit_batch.table.output import Output
+from levit_batch.table.output import DATA, STAGING, Output
 from levit_batch.table.places import meet, normal, paths_of, places_of, whole
 
 SOURCE_KEYS = ("type", "name", "split", "image_column", "target_column", "keep_columns")
@@ -106,11 +108,11 @@ def stored_config(config: JobConfig) -> dict[str, Any]:
 
 
 def write_job(
-    job: Job, output: Output, before: dict[str, Any] | None, checkpoint: Any, dtype: str, source: Any
+    job: Job, output: Output, before: dict[str, Any] | None, checkpoint: Any, dtype: str, source: Any, kept: pa.Schema
 ) -> None:
     """`job.json`: what this job is, by its checkpoint and source. Written before the first chunk: none is ever without it.
 
-    before: what it was, see `check_same_job`.
+    before: what it was, see `check_same_job`. kept: see `RowSpec`.
     """
     now = {
         **job.stored,
@@ -121,6 +123,7 @@ def write_job(
         "dataset_revision": source.revision,
         "dtype": dtype,
         "class_names": checkpoint.class_names,
+        "kept_features": kept_features(kept),
         "processor": checkpoint.processor,
         "schema_version": job.values["schema_version"],
         "source_columns": {field.name: str(field.type) for field in source.schema()},
@@ -134,7 +137,7 @@ def check_same_job(job: Job, output: Output) -> dict[str, Any] | None:
     """What `job.json` in the output says, or None in a fresh one. Raises OutputError when another job wrote it."""
     there = output.read_json("job.json")
     if there is None:
-        if any(any(output.written(folder).values()) for folder in ("data", "_staging")):
+        if any(any(output.written(folder).values()) for folder in (DATA, STAGING)):
             raise OutputError(
                 f"output.path: {output} holds chunk files but no job.json; use another folder or --overwrite"
             )

@@ -1,18 +1,18 @@
 """The output folder: what each file in it is called, and what a listing of it says is done.
 
     data/<shard's folder>/<first row>-<last row>.<version>.parquet   one chunk; it exists, so it is done
+    files.parquet                                                    all of them, by name: one snapshot (manifest.py)
     _staging/<shard's folder>/...                                    chunks that will replace what readers still see
+    _swap/<shard's folder>/...                                       for a moment: old files on their way out
     _attempts/<shard's folder>/...                                   how often a process began a chunk
     _lock/<id>.json                                         who is running (lock.py)
-    job.json  runs/<UTC time>.json  metrics.json  report.html  README.md
+    job.json  runs/<UTC time>.json  metrics.json  samples.parquet  report.html  README.md
 
 Names that begin with an underscore are skipped by pyarrow, Spark, `datasets` and by globs below `data/`. A shard's folder
 (`folder_of`) lies in no other's, and no reader takes it for a file or for a column.
 """
 
 import contextlib
-import ctypes
-import errno
 import functools
 import hashlib
 import json
@@ -20,7 +20,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyarrow import fs
@@ -35,11 +35,12 @@ ENDINGS = {"parquet": ".parquet", "arrow": ".arrow"}
 CHUNK_FILE = re.compile(r"(?P<first>\d{9,})-(?P<last>\d{9,}|end)\.(?P<version>[0-9a-f]{8})\.(?:parquet|arrow)")
 FOLDER = re.compile(r"(?:[a-z0-9-]{1,60}-)?[0-9a-f]{16}")
 TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")  # of `Place.write_bytes`
+DATA, STAGING, SWAP, MANIFEST = "data", "_staging", "_swap", "files.parquet"
+SAMPLES = "samples.parquet"  # rows worth a look, with small pictures
 UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
-OWN_NAMES = ("job.json", "metrics.json", "report.html", UNMEASURED)
+SHARDS = "_shards.parquet"  # what the source's footers said (sources/footers.py)
+OWN_NAMES = (SAMPLES, "job.json", "report.html", UNMEASURED, SHARDS)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
-NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP}  # on this system or disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Written:
     stop: int | None
     version: str
     name: str
+    size: int | None = field(default=None, compare=False)  # bytes, and when it was written (ns), where a listing told
+    changed: int = field(default=0, compare=False)
 
 
 @functools.lru_cache(65_536)
@@ -62,6 +65,18 @@ def folder_of(shard: str) -> str:
     readable = re.sub(r"[^a-z0-9]+", "-", os.path.splitext(shard)[0].lower())[-60:].strip("-")
     digest = hashlib.blake2b(shard.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{readable}-{digest}" if readable else digest
+
+
+def written_of(name: str, size: int | None = None, changed: int = 0) -> Written | None:
+    """What a file's name tells; None for a file that is no chunk's."""
+    match = CHUNK_FILE.fullmatch(name)
+    stop = None if not match or match["last"] == "end" else int(match["last"]) + 1
+    return Written(int(match["first"]), stop, match["version"], name, size, changed) if match else None
+
+
+def _listed(info: fs.FileInfo) -> Written | None:
+    file = info.type == fs.FileType.File
+    return written_of(info.base_name, info.size, info.mtime_ns or 0) if file else None
 
 
 class Output:
@@ -87,19 +102,21 @@ class Output:
         return f"{chunk.first:09d}-{last}.{chunk.version}{self.ending}"
 
     def chunk_place(self, chunk: Chunk) -> Place:
-        return self.place.join("_staging" if chunk.staged else "data", self.chunk_name(chunk))
+        return self.place.join(STAGING if chunk.staged else DATA, self.chunk_name(chunk))
 
-    def written(self, folder: str = "data") -> dict[str, list[Written]]:
+    def written(self, folder: str = DATA) -> dict[str, list[Written]]:
         """Chunk files by the folder of their shard, from one listing of `data`, `_staging` or `_attempts`."""
         files: dict[str, list[Written]] = defaultdict(list)
         base = self.place.join(folder)
         for info in base.list():
             shard, _, name = info.path[len(base.path) + 1 :].rpartition("/")
-            match = CHUNK_FILE.fullmatch(name)
-            if match and info.type == fs.FileType.File and FOLDER.fullmatch(shard):
-                stop = None if match["last"] == "end" else int(match["last"]) + 1
-                files[shard].append(Written(int(match["first"]), stop, match["version"], name))
+            if FOLDER.fullmatch(shard) and (file := _listed(info)):
+                files[shard].append(file)
         return files
+
+    def written_in(self, folder: str) -> list[Written]:
+        """The files of one shard that readers see."""
+        return [file for info in self.place.join(DATA, folder).list(recursive=False) if (file := _listed(info))]
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         at = self.place.join(name)
@@ -127,89 +144,25 @@ class Output:
         self.write("_attempts/.writable", b"")
         self.delete([self.place.join("_attempts/.writable")])
 
-    def publish(self, folder: str, names: frozenset[str]) -> None:
-        """Make `names` the chunk files that readers see of one shard, from those staged and those seen already.
-
-        Every one of them must be there, or nothing is touched; and what is one of them is never deleted, so that also two runs
-        that publish the same shard side by side lose nothing. On a local Linux disk the two folders change places in one
-        system call. Elsewhere the old files go first, so that no reader sees a row twice; what is interrupted there is
-        finished by the next run, because staged files only go when all of them are in their place.
-
-        Raises OutputError when one of them is missing, or when the table was changed meanwhile.
-        """
-        staged, live = self.place.join("_staging", folder), self.place.join("data", folder)
-        self._require(names, self._names(staged) | self._names(live), folder)
-        try:
-            if self._names(live) != names:
-                (self._publish_local if self.place.local else self._publish_store)(staged, live, names)
-            self._require(names, self._names(live), folder)
-            self._drop(staged)
-        except OSError as e:
-            raise OutputError(f"output.path: {live.url} cannot be replaced: {e}; run again to go on") from None
-
-    def _publish_local(self, staged: Place, live: Place, names: frozenset[str]) -> None:
-        seen = self._names(live)
-        if seen and names - seen and self._linked(staged, live, names):
-            self.delete(staged.join(name) for name in self._names(staged) - names)
-            self._require(names, self._names(staged), os.path.basename(live.path))
-            if _exchange(staged.path, live.path):
-                return self._bring_back(staged, live, names)
-        self.delete(live.join(name) for name in seen - names)
-        for name in names - seen:
-            os.makedirs(live.path, exist_ok=True)
-            os.replace(staged.join(name).path, live.join(name).path)
-
-    def _linked(self, staged: Place, live: Place, names: frozenset[str]) -> bool:
-        """Have those of the files that readers see already stand among the staged ones, too; False where a disk has no links."""
-        try:
-            for name in names - self._names(staged):
-                os.link(live.join(name).path, staged.join(name).path)
-        except OSError as e:
-            if e.errno not in {*NO_EXCHANGE, errno.EPERM, errno.EMLINK}:
-                raise
-            return False
-        return True
-
-    def _bring_back(self, staged: Place, live: Place, names: frozenset[str]) -> None:
-        """After the exchange: delete the old files, and put what is not ours back beside the new ones."""
-        for info in staged.list(recursive=False):
-            name = info.base_name
-            if CHUNK_FILE.fullmatch(name) is None:
-                os.replace(info.path, live.join(name).path)
-            elif name not in names:
-                os.unlink(info.path)
-
-    def _publish_store(self, staged: Place, live: Place, names: frozenset[str]) -> None:
-        self.delete(live.join(name) for name in self._names(live) - names)
-        for name in names - self._names(live):
-            live.filesystem.copy_file(staged.join(name).path, live.join(name).path)
-
-    def _names(self, folder: Place) -> set[str]:
-        return {info.base_name for info in folder.list(recursive=False) if CHUNK_FILE.fullmatch(info.base_name)}
-
-    def _require(self, names: frozenset[str], there: set[str], folder: str) -> None:
-        if missing := sorted(names - there):
-            raise OutputError(
-                f"output.path: {len(missing)} of {len(names)} files of {folder} are not there any more ({missing[0]}): another "
-                "run changed this output; nothing was replaced, run again"
-            )
-
     def leftovers(self) -> list[Place]:
         """Temporary files of writers that died."""
         if not self.place.local:
             return []
         infos = self.place.list(recursive=False)
-        for folder in ("data", "_staging", "_attempts", "_lock", "runs"):
+        for folder in (DATA, STAGING, "_attempts", "_lock", "runs"):
             infos += self.place.join(folder).list()
         named = [(TEMPORARY.fullmatch(info.base_name), info) for info in infos]
-        return [self._at(info) for match, info in named if match and started(int(match["pid"])) is None]
+        old = [info for info in self.place.join(SWAP).list() if CHUNK_FILE.fullmatch(info.base_name)]
+        dead = [info for match, info in named if match and started(int(match["pid"])) is None]
+        return [self._at(info) for info in dead + old]
 
     def own_files(self) -> list[Place]:
-        """Every file below the output that this tool wrote: what `--overwrite` may delete."""
+        """Every file below the output that this tool wrote: what `--overwrite` may delete; first what speaks of the others."""
         base = self.place
-        infos = [
+        infos = [base.join(name).info() for name in (MANIFEST, "metrics.json")]
+        infos += [
             info
-            for folder in ("data", "_staging")
+            for folder in (DATA, STAGING)
             for info in base.join(folder).list()
             if CHUNK_FILE.fullmatch(info.base_name)
         ]
@@ -224,37 +177,14 @@ class Output:
         for file in files:
             file.delete()
             if file.local:
-                _remove_empty(os.path.dirname(file.path), self.place.path)
+                remove_empty(os.path.dirname(file.path), self.place.path)
 
     def _at(self, info: fs.FileInfo) -> Place:
         return self.place.join(info.path[len(self.place.path) + 1 :])
 
-    def _drop(self, folder: Place) -> None:
-        """Delete the chunk files of one shard's folder, and the folder when nothing else is in it."""
-        self.delete(folder.join(name) for name in self._names(folder))
-        if folder.local:
-            _remove_empty(folder.path, self.place.path)
 
-
-def _remove_empty(folder: str, root: str) -> None:
+def remove_empty(folder: str, root: str) -> None:
     with contextlib.suppress(OSError):
         while folder != root:
             os.rmdir(folder)
             folder = os.path.dirname(folder)
-
-
-def _exchange(one: str, other: str) -> bool:
-    """Let two folders change places in one step (Linux renameat2); False where the system or disk cannot.
-
-    Raises OSError for anything else: then neither is touched.
-    """
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    if rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
-        return True
-    failure = ctypes.get_errno()
-    if failure in NO_EXCHANGE:
-        return False
-    raise OSError(failure, os.strerror(failure), one)

@@ -12,8 +12,11 @@ from itertools import groupby
 
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.storage.place import Place
-from levit_batch.table.output import Output, Written, folder_of
+from levit_batch.table.live import Live, look
+from levit_batch.table.output import STAGING, Output, Written, folder_of
+from levit_batch.table.stats import Stats
 
+NO_FILES = Live(None, {}, {})
 END = 1 << 62  # the stop of a file or chunk that goes to its shard's end
 
 
@@ -36,6 +39,7 @@ class Plan:
     replacements, vanished: by folder; the latter have rows in the output that the source no longer has.
     new, changed: names of shards.
     garbage: files of this tool that no longer belong to anything.
+    live: what readers saw when it was made. before: sums, by path, of files that are labelled again under their names.
     together: rows may move from shard to shard, so all that is new appears in one go where anything is replaced.
     """
 
@@ -50,6 +54,8 @@ class Plan:
     new: list[str] = field(default_factory=list)
     garbage: list[Place] = field(default_factory=list)
     together: bool = False
+    live: Live = NO_FILES
+    before: dict[str, Stats] = field(default_factory=dict)
 
 
 def make_plan(
@@ -65,20 +71,22 @@ def make_plan(
     shards: those that were planned, also those without a chunk (no rows): every one of the source, unless there is a limit.
     together: see `Plan`. afresh: nothing that `output` has counts, all of it is garbage.
     """
-    live, staged = ({}, {}) if afresh else (output.written("data"), output.written("_staging"))
+    live, staged = (NO_FILES, {}) if afresh else (look(output), output.written(STAGING))
+    unplanned = set(live)
     planned = {shard: list(group) for shard, group in groupby(chunks, key=lambda chunk: chunk.shard)}
-    plan = Plan(garbage=output.own_files() if afresh else output.leftovers(), together=together)
+    plan = Plan(garbage=output.own_files() if afresh else output.leftovers(), together=together, live=live)
     for shard in shards:
         own = planned.get(shard.name, [])
         rows = sum(chunk.rows or 0 for chunk in own)
         folder = folder_of(shard.name)
-        files = Files(shard, own, live.pop(folder, []), staged.pop(folder, []), output)
+        files = Files(shard, own, live.get(folder, []), staged.pop(folder, []), output)
         files.sort_into(plan)
+        unplanned.discard(folder)
         plan.rows += rows
         plan.done_rows += rows - sum(chunk.rows or 0 for chunk in files.missing)
     if limit is None:
-        plan.vanished = sorted(live)
-        plan.garbage += [output.place.join("_staging", at, file.name) for at in staged for file in staged[at]]
+        plan.vanished = sorted(unplanned)
+        plan.garbage += [output.place.join(STAGING, at, file.name) for at in staged for file in staged[at]]
     if together and (plan.changed or plan.vanished):
         _hold_back(plan, output, whole=limit is None)
     plan.garbage += [] if afresh else _old_markers(plan.pending, output)
@@ -115,7 +123,7 @@ class Files:
         elif not self.live and self.planned:
             to.new.append(name)
         waste = [file for file in self.staged if file not in self.ready]
-        to.garbage += [self.output.place.join("_staging", folder, file.name) for file in waste]
+        to.garbage += [self.output.place.join(STAGING, folder, file.name) for file in waste]
         to.done += [self._chunk(file) for file in self.kept] + [self._chunk(file, staged=True) for file in self.ready]
         to.pending += missing
 

@@ -1,16 +1,21 @@
 """How the table that readers see changes, beyond files that are added: shards replaced, emptied, labelled anew, or gone."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from levit_batch.errors import SourceError
+from levit_batch.errors import OutputError, SourceError
 from levit_batch.job.row import kept_name
-from levit_batch.table.output import UNMEASURED, Output, folder_of
-from levit_batch.table.plan import Plan
+from levit_batch.table.books import Change, keep
+from levit_batch.table.live import Live, look
+from levit_batch.table.manifest import Manifest, NewFiles, read_manifest, write_manifest
+from levit_batch.table.output import DATA, UNMEASURED, Output, folder_of
+from levit_batch.table.plan import Plan, Replacement
 from levit_batch.table.read import chunk_files, read_file
+from levit_batch.table.replace import clear_staged, replace_shard, require_files
 from levit_batch.table.write import read_record
 
 THREADS = 16
@@ -18,12 +23,26 @@ THREADS = 16
 
 def reopen_errors(plan: Plan, output: Output) -> None:
     """`--retry-errors`: finished chunks that hold error rows become pending again, as their files have them."""
+    fine = fine_files(plan.live)
+    unsure = [chunk for chunk in plan.done if chunk.staged or f"{DATA}/{output.chunk_name(chunk)}" not in fine]
     with ThreadPoolExecutor(THREADS) as pool:
-        records = list(pool.map(lambda chunk: read_record(output.chunk_place(chunk)), plan.done))
-    marked = list(zip(plan.done, records, strict=True))
-    plan.done = [chunk for chunk, record in marked if not record["errors"]]
-    plan.pending += [chunk for chunk, record in marked if record["errors"]]
-    plan.done_rows -= sum(record["rows"] for _, record in marked if record["errors"])
+        records = list(pool.map(lambda chunk: read_record(output.chunk_place(chunk)), unsure))
+    reopened = [(chunk, record) for chunk, record in zip(unsure, records, strict=True) if record["errors"]]
+    again = {chunk for chunk, _ in reopened}
+    plan.done = [chunk for chunk in plan.done if chunk not in again]
+    plan.pending += [chunk for chunk, _ in reopened]
+    plan.done_rows -= sum(record["rows"] for _, record in reopened)
+    plan.before = {
+        f"{DATA}/{output.chunk_name(chunk)}": record["stats"] for chunk, record in reopened if record.get("stats")
+    }
+
+
+def fine_files(live: Live) -> set[str]:
+    """The paths of the files that the manifest knows to hold no error row."""
+    if live.manifest is None:
+        return set()
+    files = live.manifest.files.filter(pc.equal(live.manifest.files["errors"], 0))
+    return {path for path in files["path"].to_pylist() if path.split("/")[1] in live.known}
 
 
 def rows_gone(plan: Plan, output: Output, listed: pa.ChunkedArray | None, column: str) -> tuple[int, int, str]:
@@ -69,42 +88,79 @@ def announce(plan: Plan, output: Output, drop_vanished: bool) -> bool:
 
 
 def settle(
-    plan: Plan, output: Output, require: Callable[[], None], failed: Collection[str], drop_vanished: bool
-) -> None:
+    plan: Plan,
+    output: Output,
+    require: Callable[[], None],
+    failed: Collection[str],
+    drop_vanished: bool,
+    written: NewFiles | None = None,
+) -> Manifest:
     """What was labelled aside takes its place in the table, and what the source no longer has leaves it, or is kept.
 
-    require: raises when the output is not this run's any more; asked before each change. failed: chunks, by name.
+    Where files are replaced, a manifest that names them where they are staged goes first: from then on they are the table, and
+    what is cut off is brought to its end by the next run (`finish_publish`).
+
+    require: raises when the output is not this run's any more; asked before each change. failed: chunks, by name. written: what
+    this run labelled. Returns the manifest of the table as it is now.
     """
     require()
     if plan.pending:  # a replica that died may have left half a file
         output.delete(output.leftovers())
-    complete = publish(plan, output, require, {chunk.shard for chunk in plan.pending if str(chunk) in failed})
-    if drop_vanished or (plan.together and complete and not failed):  # then their rows stand in other shards
-        retire(plan.vanished, output, require)
-        plan.vanished = []
+    ready = publishable(plan, {chunk.shard for chunk in plan.pending if str(chunk) in failed})
+    gone: list[str] = []
+    if drop_vanished or (plan.together and len(ready) == len(plan.replacements) and not failed):
+        gone, plan.vanished = plan.vanished, []  # their rows stand in other shards, or are to go
+    live = look(output) if output.place.local or plan.live.manifest is None else plan.live
+    if live.current and live.manifest.sums and not (ready or gone or plan.pending):
+        return live.manifest
+    names = {folder: replacement.names for folder, replacement in ready.items()}
+    manifest = keep(output, live, Change(written or NewFiles(), names, frozenset(gone), plan.before))
+    if names or gone:
+        for folder, files in names.items():
+            require_files(output, folder, files)
+        require()
+        write_manifest(output, replace(manifest, publishing=(*names, *gone)))
+        publish(output, names | dict.fromkeys(gone, frozenset()), require)
+        manifest = manifest.settled()
+    require()
+    write_manifest(output, manifest)
+    for folder in names:
+        clear_staged(output, folder)
+    return manifest
 
 
-def publish(plan: Plan, output: Output, require: Callable[[], None], failed: set[str]) -> bool:
-    """Let each completely labelled new version of a shard take the place of the one that readers see; True when all did.
+def publishable(plan: Plan, failed: set[str]) -> dict[str, Replacement]:
+    """By folder, the completely labelled new versions of shards that take the place of those that readers see.
 
     failed: shards with a chunk that failed; they are left to the next run.
     """
     unready = {folder_of(shard) for shard in failed}
-    ready = {
-        folder: replacement
-        for folder, replacement in plan.replacements.items()
-        if replacement.whole and folder not in unready
-    }
-    if plan.together and (failed or len(ready) < len(plan.replacements)):
-        return False
-    for folder, replacement in ready.items():
-        require()
-        output.publish(folder, replacement.names)
-    return len(ready) == len(plan.replacements)
+    ready = {at: one for at, one in plan.replacements.items() if one.whole and at not in unready}
+    return {} if plan.together and (failed or len(ready) < len(plan.replacements)) else ready
 
 
-def retire(folders: list[str], output: Output, require: Callable[[], None]) -> None:
-    """Delete the rows of shards that the source no longer has."""
-    for folder in folders:
+def publish(output: Output, names: Mapping[str, frozenset[str]], require: Callable[[], None]) -> None:
+    """Let readers see these files of these folders, and no others."""
+    for folder, files in names.items():
         require()
-        output.publish(folder, frozenset())
+        replace_shard(output, folder, files)
+
+
+def finish_publish(output: Output, require: Callable[[], None]) -> None:
+    """Bring to its end what a run began that was cut off while it replaced shards; what is gone by now is labelled again."""
+    manifest = read_manifest(output)
+    if manifest is None or not manifest.publishing:
+        return
+    names: dict[str, set[str]] = {folder: set() for folder in manifest.publishing}
+    for _, folder, name in (path.split("/") for path in manifest.files["path"].to_pylist()):
+        if folder in names:
+            names[folder].add(name)
+    try:
+        publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
+    except OutputError:
+        require()
+        return
+    require()
+    write_manifest(output, manifest.settled())
+    for folder in names:
+        clear_staged(output, folder)

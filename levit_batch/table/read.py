@@ -13,9 +13,11 @@ from levit_batch.job.config import OutputConfig
 from levit_batch.job.row import check_version
 from levit_batch.storage.ahead import ahead
 from levit_batch.storage.place import Place
-from levit_batch.table.output import CHUNK_FILE, Output, Written
+from levit_batch.table.live import look
+from levit_batch.table.output import CHUNK_FILE, DATA, Output, Written, written_of
 from levit_batch.table.write import read_record
 
+NARROW = ("row", "target", "label", "score", "top_labels", "head_label", "distill_label", "head_divergence", "error")
 AHEAD = 4  # files read ahead of the one in use: hides an object store's latency, holds a few narrow tables
 
 
@@ -49,7 +51,7 @@ def shard_names(output: Output, folders: Iterable[str]) -> list[str]:
     """The names of the shards that these folders belong to, as their files say; the folder's where a file cannot be read."""
     names = []
     for folder in folders:
-        base = output.place.join("data", folder)
+        base = output.place.join(DATA, folder)
         try:
             file = next(base.join(info.base_name) for info in base.list() if CHUNK_FILE.fullmatch(info.base_name))
             names.append(read_record(file)["shard"])
@@ -73,12 +75,18 @@ def runs_of(output: Output, last: int | None = None) -> list[dict[str, Any]]:
 
 def chunk_files(output: Output) -> list[ChunkFile]:
     """Every visible chunk file, by its shard's folder and first row."""
-    base = output.place.join("data")
+    base, live = output.place.join(DATA), look(output)
     return [
         ChunkFile(folder, file, base.join(folder, file.name))
-        for folder, files in sorted(output.written().items())
-        for file in sorted(files, key=lambda file: file.first)
+        for folder in sorted(live)
+        for file in sorted(live[folder], key=lambda file: file.first)
     ]
+
+
+def chunk_file(output: Output, path: str) -> ChunkFile:
+    """The file that the manifest names `path`."""
+    at = output.place.join(path)
+    return ChunkFile(path.split("/")[1], written_of(path.rpartition("/")[2]), at)
 
 
 def require_files(output: Output) -> list[ChunkFile]:
@@ -97,7 +105,11 @@ def schema_of(file: ChunkFile) -> pa.Schema:
 
 def read_file(file: ChunkFile, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of one chunk file; of `columns`, those that it has. Raises OutputError when it cannot be read."""
-    at = file.place
+    return read_table(file.place, columns)
+
+
+def read_table(at: Place, columns: Sequence[str] | None = None) -> pa.Table:
+    """`read_file` of the file at a place."""
     try:
         if at.path.endswith(".parquet"):
             with at.filesystem.open_input_file(at.path) as stream, pq.ParquetFile(stream) as parquet:
@@ -124,14 +136,3 @@ def scan_files(
     """Each of `files` with its table, in order, a few read ahead. Memory does not grow with the number of files' rows."""
     with ThreadPoolExecutor(AHEAD) as pool:
         yield from ahead(pool, lambda file: read_file(file, columns), files, AHEAD)
-
-
-def list_matrix(column: pa.ChunkedArray | pa.Array) -> Any:
-    """A column of fixed-size lists as a numpy array [N, W]; NaN (for integers -1) where a list or an element is null."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    width = column.type.list_size
-    values = column.values.slice(column.offset * width, len(column) * width)
-    if values.null_count and pa.types.is_integer(values.type):
-        values = values.fill_null(-1)
-    return values.to_numpy(zero_copy_only=False).reshape(len(column), width)

@@ -1,5 +1,7 @@
 """Predictions and errors put back beside the rows they belong to, as an output table."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -62,3 +64,14 @@ def _spread(values: np.ndarray | None, good: np.ndarray, bad: np.ndarray, kind: 
 
 def _cast(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
     return column if column.type == kind else column.cast(kind)
+
+
+def list_matrix(column: pa.ChunkedArray | pa.Array) -> Any:
+    """A column of fixed-size lists as a numpy array [N, W]; NaN (for integers -1) where a list or an element is null."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    width = column.type.list_size
+    values = column.values.slice(column.offset * width, len(column) * width)
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.fill_null(-1)
+    return values.to_numpy(zero_copy_only=False).reshape(len(column), width)

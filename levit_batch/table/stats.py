@@ -15,6 +15,7 @@ from levit_batch.table.target_stats import target_stats
 
 Stats = dict[str, Any]
 SCORE_BINS = 50
+DIGITS = 6  # of sums that are not whole: so adding and taking away again gives the same sum, up to a billion rows
 NONE: Stats = {
     "rows": 0, "errors": {}, "labels": {}, "scores": [0] * SCORE_BINS, "score": 0.0, "embedding": None, "norm": None,
     "divergence": None, "disagree": None, "target": None,
@@ -41,10 +42,10 @@ def chunk_stats(table: pa.Table, classes: int, target: pa.Array | pa.ChunkedArra
         "errors": {e["values"]: e["counts"] for e in pc.value_counts(kinds).to_pylist()},
         "labels": {str(e["values"]): e["counts"] for e in pc.value_counts(good["label"]).to_pylist()},
         "scores": np.histogram(score, SCORE_BINS, (0, 1))[0].tolist(),
-        "score": float(score.sum(dtype=np.float64)),
-        "embedding": None if embedding is None else np.round(embedding.sum(0), 4).tolist(),
-        "norm": None if embedding is None else float(np.linalg.norm(embedding, axis=1).sum()),
-        "divergence": pc.sum(good["head_divergence"]).as_py() or 0.0 if heads else None,
+        "score": round(float(score.sum(dtype=np.float64)), DIGITS),
+        "embedding": None if embedding is None else [float(f"{one:.4g}") for one in embedding.sum(0)],  # a footer is small
+        "norm": None if embedding is None else round(float(np.linalg.norm(embedding, axis=1).sum()), DIGITS),
+        "divergence": round(pc.sum(good["head_divergence"]).as_py() or 0.0, DIGITS) if heads else None,
         "disagree": disagree and (disagree.as_py() or 0),
         "target": None if target is None else target_stats(good, target, fine, classes),
     }
@@ -61,8 +62,40 @@ def add_stats(parts: Iterable[Stats]) -> Stats:
     total: Stats = {**NONE, "errors": {}, "labels": {}}
     for part in parts:
         _add(total, part)
+    total = _rounded(total)
     counts = {name: sorted(total[name].items(), key=lambda one: -one[1]) for name in ("errors", "labels")}
     return total | {name: dict(items) for name, items in counts.items()}
+
+
+def without(total: Stats, parts: Iterable[Stats]) -> Stats:
+    """`total` as it was before `parts` were added."""
+    return _occurring(add_stats([total, _negative(add_stats(parts))]))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return round(value, DIGITS) if isinstance(value, float) else value
+
+
+def _negative(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _negative(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [-one for one in value]
+    return value if value is None else -value
+
+
+def _occurring(stats: Stats) -> Stats:
+    """Without the names that no row has any more."""
+    target = stats["target"] and stats["target"] | {
+        name: {k: v for k, v in stats["target"][name].items() if (any(v) if isinstance(v, list) else v)}
+        for name in ("classes", "pairs")
+    }
+    counts = {name: {k: v for k, v in stats[name].items() if v} for name in ("errors", "labels")}
+    return stats | counts | {"target": target}
 
 
 def _add(total: dict[str, Any], part: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from levit_batch.table.read import list_matrix
+from levit_batch.table.rows import list_matrix
 
 BINS = 15  # of the expected calibration error, as in its source
 
@@ -54,7 +54,7 @@ def _by_class(
 
 def _bins(score: np.ndarray, right: np.ndarray) -> list[float]:
     place = np.clip(np.ceil(score * BINS).astype(int) - 1, 0, BINS - 1)  # bins are (low, high]
-    return np.concatenate([np.bincount(place, weight, BINS) for weight in (None, score, right)]).tolist()
+    return np.concatenate([np.bincount(place, weight, BINS) for weight in (None, score, right)]).round(6).tolist()
 
 
 def _flat(target: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

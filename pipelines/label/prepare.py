@@ -12,9 +12,10 @@ from levit_batch.job.chunks import Chunk, Shard, plan_chunks
 from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RowSpec, output_schema
 from levit_batch.sources.columns.standard import find_type, kept_as_written
+from levit_batch.sources.footers import Footers
 from levit_batch.sources.source import Source, open_source
 from levit_batch.table.fingerprint import Job, check_same_job, check_top_k, make_job, write_job
-from levit_batch.table.output import Output
+from levit_batch.table.output import SHARDS, Output
 from levit_batch.table.plan import Plan, make_plan
 from levit_batch.table.publish import check_gone
 from pipelines.cluster.session import Session
@@ -131,13 +132,14 @@ class Prepared:
         return make_plan(self.chunks, self.output, self.config.source.limit, self.shards, self.source.cuts_shards, afresh)
 
     def write_job(self) -> None:
-        write_job(self.job, self.output, self.before, self.checkpoint, self.dtype, self.source)
+        self.source.footers.save(whole=self.config.source.limit is None)
+        write_job(self.job, self.output, self.before, self.checkpoint, self.dtype, self.source, self.spec.kept)
 
 
 def prepare(config: JobConfig, gpu: bool, output: Output | None = None) -> Prepared:
     """List the source and look at the output; reads no image and changes nothing. Raises UserError."""
     source, output, shards = open_source(config.source), output or Output(config.output), []
-    source.leave_out = output.place.url
+    source.leave_out, source.footers = output.place.url, Footers(output.place.join(SHARDS))
     listed = (shards.append(shard) or shard for shard in source.shards())  # with a limit no further than it reaches
     chunks = list(plan_chunks(listed, config.compute.chunk_rows, config.source.limit, source.count))
     if not shards:

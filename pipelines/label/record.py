@@ -13,9 +13,11 @@ from typing import Any
 from levit_batch.errors import JobError, OutputError
 from levit_batch.job.chunks import Chunk
 from levit_batch.results.drift import drift_of
+from levit_batch.results.looks import Looks
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
-from levit_batch.table.output import UNMEASURED
+from levit_batch.table.manifest import Manifest, NewFiles
+from levit_batch.table.output import DATA, UNMEASURED
 from levit_batch.table.plan import Plan
 from levit_batch.table.read import shard_names
 from levit_batch.table.stats import add_stats
@@ -23,6 +25,7 @@ from pipelines.cluster.sizing import Size
 from pipelines.interrupt import interrupted
 from pipelines.label.pace import KEY, Pace
 from pipelines.label.prepare import Prepared
+from pipelines.label.work import of_json
 
 STATS_BATCH = 256  # records that are summed up in one go, so that a long job keeps none of them
 NAMES = 20  # shard names that a record spells out
@@ -53,6 +56,7 @@ class RunRecord:
         self.peak: dict[tuple[str, int], int] = {}
         self.gpus: dict[tuple[str, int], dict[str, Any]] = {}
         self.pace = Pace()
+        self.files, self.looks, self.blind = NewFiles(), Looks(), []
         self._stats: list[dict[str, Any]] = []
         self.first_chunk: float | None = None
         self.size: Size | None = None
@@ -66,6 +70,8 @@ class RunRecord:
                 self.again.add(record["chunk"])
             return
         self.chunks += 1
+        self.files.add(record)
+        self.look(record)
         self.rows += record["rows"]
         self.bytes += record["bytes"]
         self.unmatched += record["unmatched"]
@@ -79,9 +85,16 @@ class RunRecord:
             self.gpus[process] = record["gpu"]
         self.pace.add(record)
         self.first_chunk = self.first_chunk or (datetime.now(UTC) - self.started).total_seconds()
-        self._stats.append(record["stats"] | {"target": None})  # the files keep that: it grows with confused pairs
+        self._stats.append(record["stats"] | {"target": None})  # the manifest keeps that: it grows with confused pairs
         if len(self._stats) >= STATS_BATCH:
             self._stats = [add_stats(self._stats)]
+
+    def look(self, record: dict[str, Any]) -> None:
+        """Keep what the chunk showed; the record of a chunk that was labelled before its replica died shows nothing."""
+        if "looks" in record:
+            self.looks.merge(of_json(record["looks"]))
+        else:
+            self.blind.append(f"{DATA}/{record['file']}")
 
     def stats(self) -> dict[str, Any]:
         """Sums over the rows of this run."""
@@ -106,9 +119,10 @@ class RunRecord:
                     self.write("interrupted" if interrupted(e) else "failed")
             raise
 
-    def finish(self) -> RunResult:
-        """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed."""
+    def finish(self, manifest: Manifest) -> RunResult:
+        """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed. manifest: of the table now."""
         if self.failed:
+            self.keep_looks(manifest)
             self.write("failed")
             chunk, reason = next(iter(self.failed.items()))
             raise JobError(
@@ -124,10 +138,20 @@ class RunRecord:
         from levit_batch.results.evaluate import evaluate  # matplotlib: not before the first chunk
 
         self.written = False  # what fails now is this run's failure
-        metrics = evaluate(output, self.prepared.source)
+        looks = self.keep_looks(manifest)
+        metrics = evaluate(output, self.prepared.source, sums=manifest.sums, looks=looks)
         self.written = True
         unmeasured.delete()
         return RunResult(self._exit_code(metrics), record, metrics)
+
+    def keep_looks(self, manifest: Manifest) -> Looks:
+        """The rows worth a look of the table that `manifest` names, kept beside it."""
+        from levit_batch.results.page.kept_samples import gather, write_samples
+
+        output, source = self.prepared.output, self.prepared.source
+        looks = gather(output, manifest, source, self.looks.picks(None), self.name, self.blind)
+        write_samples(output, looks)
+        return looks
 
     def _exit_code(self, metrics: dict[str, Any]) -> int:
         rows, errors = metrics["rows"], sum(metrics["errors"].values())

@@ -21,10 +21,9 @@ from levit_batch.storage.redact import redact
 from levit_batch.table.attempts import PREDICT
 from levit_batch.table.refusal import writing
 from levit_batch.table.rows import output_table
-from levit_batch.table.stats import chunk_stats
 from levit_batch.table.write import read_record, write_chunk
 from pipelines.label.process import die, keep_memory, quick_imports
-from pipelines.label.work import DECODED, Part, Work, pack, record_block, unpack
+from pipelines.label.work import DECODED, Part, Work, as_json, pack, record_block, sent, unpack
 
 FIRST = 8  # images that a model is tried with before its time counts
 
@@ -33,12 +32,19 @@ if TYPE_CHECKING:
     from levit_batch.inference.predict import Predictor
     from levit_batch.inference.runnable import Runnable
     from pipelines.label.decoder import Decoder
+    from pipelines.label.watch import Album, Watch
 
 
 def make_decoder(work: Work) -> "Decoder":
     with quick_imports():  # torch
         from pipelines.label.decoder import Decoder
     return Decoder(work)
+
+
+def make_album(work: Work) -> "Album":
+    from pipelines.label.watch import Album  # torch
+
+    return Album(work.spec.class_names)
 
 
 class Replica:
@@ -52,6 +58,7 @@ class Replica:
         self.work = work
         self.decoder = make_decoder(work)
         self.model = model
+        self.album = make_album(work)
         self.predictor: Predictor | None = None
         self.runtime: Runtime | None = None
 
@@ -89,21 +96,23 @@ class Replica:
         """One chunk from source to output file."""
         at = self.work.output.chunk_place(chunk)
         if not self.work.redo and at.exists():  # a replay of the task after a death
-            return read_record(at)
+            return sent(self.work.output, chunk, read_record(at))
         with self.decoder.begin(chunk) as (part, tables):
             with self.decoder.turn() as part.waited:
-                predicted = self.predict(part, self.decoder.batches(part, tables))
-            return self.write(part, predicted)
+                watch = self.album.watch(part)
+                predicted = self.predict(part, self.decoder.batches(part, tables), watch)
+            return self.write(part, predicted, watch)
 
     def finish_decoded(self, part: Part, pixels: np.ndarray) -> dict[str, Any]:
         """A chunk that a `DecodeTask` decoded, from pixels to output file."""
         with self.decoder.attempt(part.chunk, PREDICT) as number:
             part.attempt = max(part.attempt, number)
             with self.decoder.turn() as part.waited:
-                predicted = self.predict(part, [pixels] if len(pixels) else [])
-            return self.write(part, predicted)
+                watch = self.album.watch(part)
+                predicted = self.predict(part, [pixels] if len(pixels) else [], watch)
+            return self.write(part, predicted, watch)
 
-    def write(self, part: Part, predicted: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
+    def write(self, part: Part, predicted: tuple[np.ndarray, np.ndarray] | None, watch: "Watch") -> dict[str, Any]:
         """Predictions and rows together as the chunk's file; the record of it."""
         since = time.perf_counter()
         chunk, work = part.chunk, self.work
@@ -114,16 +123,18 @@ class Replica:
                 f"{chunk}: {len(part.errors)} rows read, {chunk.rows} planned: the shard changed meanwhile; run again"
             )
         table = output_table(chunk.shard, chunk.first, rest, part.errors, answers, work.spec)
-        stats = chunk_stats(table, work.spec.classes)
-        record = part.record(stats)
+        record = part.record(work.run, table, work.spec.classes)
         with writing(work.output):
             size = write_chunk(work.output, chunk, table, work.fingerprint, record)
         self.decoder.attempts.end(chunk)
         record["seconds"]["write"] = time.perf_counter() - since
-        record |= {"written": size, "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-        return record | {"first": part.first or "load" in part.seconds, "gpu": self.gpu()}
+        record = sent(work.output, chunk, record, size) | {"looks": as_json(self.album.add(table, watch))}
+        record |= {"first": part.first or "load" in part.seconds, "gpu": self.gpu()}
+        return record | {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
-    def predict(self, part: Part, pixels: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    def predict(
+        self, part: Part, pixels: Iterable[np.ndarray], watch: "Watch"
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Embeddings and logits of all images; what `pixels` itself takes (reading, decoding) is not counted here."""
         since, before = time.perf_counter(), sum(part.seconds.values())
         arrays = iter(pixels)
@@ -132,7 +143,7 @@ class Replica:
                 return None
             if self.predictor is None:  # not before: what is wrong with it is then reported as this chunk's failure
                 self.load(part, first[:FIRST])
-            predicted = self.predictor(itertools.chain([first], arrays))
+            predicted = self.predictor(itertools.chain([first], arrays), watch)
         except DeviceLostError as e:
             die(e)  # here, where the attempt still counts
         part.spend("predict", time.perf_counter() - since - (sum(part.seconds.values()) - before))
@@ -164,7 +175,7 @@ class DecodeTask:
         work = self.decoder.work
         at = work.output.chunk_place(chunk)
         if not work.redo and at.exists():
-            return pack(read_record(at), np.empty(0, np.uint8))
+            return pack(sent(work.output, chunk, read_record(at)), np.empty(0, np.uint8))
         none = np.empty((0, *self.decoder.preprocess.size, 3), np.uint8)
         with self.decoder.begin(chunk) as (part, tables), self.decoder.turn():
             decoded = pack(part, np.concatenate([none, *self.decoder.batches(part, tables)]))

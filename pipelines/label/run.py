@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from levit_batch.job.config import JobConfig
 from levit_batch.table.lock import locked
 from levit_batch.table.output import Output
-from levit_batch.table.publish import announce, reopen_errors, settle
+from levit_batch.table.publish import announce, finish_publish, reopen_errors, settle
 from pipelines.cluster.session import Session, check_paths, uses_gpu
 from pipelines.label.prepare import get_ready, prepare
 from pipelines.label.record import RunRecord, RunResult
@@ -37,6 +37,7 @@ def run_job(
         session.join()
         check_paths(config)
         prepared = prepare(config, uses_gpu(config.compute), output)
+        finish_publish(output, claim.require)
         plan = prepared.plan(afresh=overwrite)
         if retry_errors:
             reopen_errors(plan, output)
@@ -55,5 +56,5 @@ def run_job(
                     from pipelines.label.execute import label_pending  # Ray Data: not before there is work
 
                     label_pending(prepared, plan, run, display, redo=retry_errors)
-                settle(plan, output, claim.require, run.failed, drop_vanished)
-            return run.finish()
+                manifest = settle(plan, output, claim.require, run.failed, drop_vanished, run.files)
+            return run.finish(manifest)

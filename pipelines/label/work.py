@@ -3,6 +3,7 @@
 Chunks and records are blocks of one row each, since Ray drops blocks without rows.
 """
 
+import base64
 import json
 import os
 import pickle
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import JobConfig
@@ -20,6 +22,7 @@ from levit_batch.job.row import RowSpec
 from levit_batch.sources.columns.cells import cell_buffers
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output
+from levit_batch.table.stats import chunk_stats
 
 DECODED, RECORD = "pixels", "record"
 
@@ -54,9 +57,11 @@ class Part:
     bytes: int = 0
     unmatched: int = 0
 
-    def record(self, stats: dict[str, Any]) -> dict[str, Any]:
-        """What the driver, the file and the run's record are told of this chunk."""
+    def record(self, run: str, table: pa.Table, classes: int) -> dict[str, Any]:
+        """What the driver, the file and the run's record are told of this chunk, whose rows are `table`."""
+        stats, scores = chunk_stats(table, classes), pc.min_max(table["score"]).as_py()
         return {
+            "run": run,
             "chunk": str(self.chunk),
             "shard": self.chunk.shard,
             "first": self.chunk.first,
@@ -64,6 +69,7 @@ class Part:
             "rows": len(self.errors),
             "errors": stats["errors"],
             "stats": stats,
+            "scores": [scores["min"], scores["max"]],
             "seconds": self.seconds,
             "bytes": self.bytes,
             "unmatched": self.unmatched,
@@ -77,6 +83,22 @@ class Part:
 
     def spend(self, stage: str, seconds: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+def sent(output: Output, chunk: Chunk, record: dict[str, Any], size: int | None = None) -> dict[str, Any]:
+    """The record of a chunk that is written, in a file of `size` bytes, as the driver is told of it."""
+    size = output.chunk_place(chunk).info().size if size is None else size
+    return record | {"file": output.chunk_name(chunk), "staged": chunk.staged, "written": size}
+
+
+def as_json(picks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Picks with their image as text."""
+    return [pick | {"image": pick["image"] and base64.b64encode(pick["image"]).decode()} for pick in picks]
+
+
+def of_json(picks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The inverse of `as_json`."""
+    return [pick | {"image": pick["image"] and base64.b64decode(pick["image"])} for pick in picks]
 
 
 def record_block(record: dict[str, Any]) -> pa.Table:

@@ -77,7 +77,7 @@ def test_a_kept_column_named_as_one_of_ours_is_renamed():
     schema = output_schema(spec(kept=pa.schema([("label", pa.string())])))
     assert kept_name("label") == "source_label" and schema.field("source_label").type == pa.string()
     assert (kept_name("Label"), kept_name("row.x"), kept_name("source_row")) == ("source_Label", "row.x", "source_row")
-    assert list(features(schema, spec())) == schema.names
+    assert list(features(schema, spec().class_names, {})) == schema.names
 
 
 def test_every_name_of_ours_is_reserved():

@@ -5,7 +5,7 @@ import pytest
 
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import OutputConfig
-from levit_batch.table.output import Output
+from levit_batch.table.output import Output, folder_of
 from levit_batch.table.plan import Plan
 from pipelines.label.record import STATS_BATCH, RunRecord
 
@@ -18,6 +18,9 @@ def stats(rows, **errors):
         "errors": errors,
         "labels": {"1": rows},
         "scores": scores,
+        "score": 0.5 * rows,
+        "disagree": None,
+        "target": None,
         "embedding": [1.0, 2.0],
         "norm": 3.0,
         "divergence": None,
@@ -26,7 +29,9 @@ def stats(rows, **errors):
 
 def chunk_record(i, rows=10, **errors):
     return {
-        "chunk": f"s rows {i}", "rows": rows, "errors": errors, "stats": stats(rows, **errors), "bytes": 100, "unmatched": 1,
+        "chunk": f"s rows {i}", "shard": "s", "first": i * rows, "stop": (i + 1) * rows, "run": "now", "scores": [0.5, 0.6],
+        "file": f"{folder_of('s')}/{i:09d}-{i:09d}.00000000.parquet", "staged": False, "written": 1000,
+        "rows": rows, "errors": errors, "stats": stats(rows, **errors), "bytes": 100, "unmatched": 1,
         "seconds": {"read": 0.5, "predict": 1.0}, "waited": 0.25, "node": "n", "pid": i % 2, "peak_memory": 1000 + i,
     }  # fmt: skip
 

@@ -57,11 +57,11 @@ def test_one_chunk_at_a_time_computes(made, monkeypatch):
     under_way, most = [], []
     predict = replica.predict
 
-    def predicted(part, pixels):
+    def predicted(part, pixels, watch):
         under_way.append(part)
         most.append(len(under_way))
         try:
-            return predict(part, pixels)
+            return predict(part, pixels, watch)
         finally:
             under_way.remove(part)
 
@@ -79,11 +79,11 @@ class Held:
         self.computing, self.begun, self.read = threading.Event(), threading.Event(), threading.Event()
         predict, read, begin = replica.predict, replica.work.source.read, replica.decoder.attempts.begin
 
-        def held(part, pixels):
+        def held(part, pixels, watch):
             if part.chunk != second:
                 self.computing.set()
                 assert self.go.wait(SECONDS)
-            return predict(part, pixels)
+            return predict(part, pixels, watch)
 
         def noted(chunk):
             for table in read(chunk):

@@ -5,16 +5,17 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_score, top_k_accuracy_score
 
 from levit_batch.results.accuracy import accuracy
 from levit_batch.results.metrics import measure
-from levit_batch.table.read import chunk_files, list_matrix, scan
+from levit_batch.table.footer import RECORD
+from levit_batch.table.read import chunk_files, read_file, scan
+from levit_batch.table.rows import list_matrix
 from levit_batch.table.stats import SCORE_BINS
 from levit_batch.table.target_stats import target_stats
-from levit_batch.table.write import RECORD, serialise
+from levit_batch.table.write import read_record, serialise
 from tests.support.outputs import CLASSES, make_output
 
 NAMES = tuple(f"class {i}" for i in range(12))
@@ -141,11 +142,10 @@ def test_rows_come_in_order_and_only_the_columns_asked_for(made):
 def without_sums(made, file) -> None:
     """The file as an older version wrote it: its record lacks what metrics need."""
     at = file.place
-    table = pq.read_table(at.path) if at.path.endswith(".parquet") else pa.ipc.open_stream(at.read_bytes()).read_all()
-    record = json.loads(table.schema.metadata[RECORD])
+    table, record = read_file(file), read_record(at)
     record["stats"] = {name: record["stats"][name] for name in ("rows", "errors", "labels", "scores")}
-    metadata = {**table.schema.metadata, RECORD: json.dumps(record)}
-    at.write_bytes(serialise(table.replace_schema_metadata(metadata), made.output.format))
+    metadata = {RECORD: json.dumps(record).encode()}
+    at.write_bytes(serialise(table, made.output.format, metadata))
 
 
 @pytest.mark.parametrize("options", [{}, {"target": "list"}, {"target": None}, {"shards": 1, "rows": 4, "bad": 4}])
@@ -154,7 +154,7 @@ def test_footers_say_what_the_rows_say(tmp_path, monkeypatch, options, format):
     made = make_output(tmp_path, **{"classes": NAMES, "per_head": True, "format": format, "top_k": 5} | options)
     files = chunk_files(made.output)
     with monkeypatch.context() as patch:
-        patch.setattr("levit_batch.results.metrics.read_file", None)  # no row is read
+        patch.setattr("levit_batch.table.books.read_table", None)  # no row is read
         kept = measure(made.output)
     without_sums(made, files[0])
     assert measure(made.output) == kept  # some of each

@@ -7,6 +7,7 @@ import pytest
 from levit_batch.errors import ConfigError, SourceError
 from levit_batch.job.chunks import Chunk, plan_chunks
 from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
+from tests.support.outputs import CLASSES, make_output
 from tests.support.shards import expected, good, named, open_at, pictures, read_all, table, write_parquet
 
 KEEP = {"target_column": "label", "keep_columns": ["caption"]}
@@ -209,3 +210,12 @@ def test_buffers_of_other_writers(tmp_path):
     pq.write_table(table(pictures()[:4]), stream, version="1.0", compression="gzip")
     (tmp_path / "old.PARQUET").write_bytes(stream.getvalue())
     assert read_all(open_at(tmp_path)).num_rows == 4
+
+
+def test_class_names_of_a_table_of_ours_are_those_of_its_job(tmp_path):
+    made = make_output(tmp_path)
+    ours = {"image_column": "image.path", "root": str(tmp_path), "target_column": "label"}
+    for path in (made.path, made.path / "data", f"{made.path}/data/*/*.parquet"):
+        assert open_at(path, **ours).target_names == list(CLASSES)
+    (made.path / "job.json").unlink()
+    assert open_at(made.path, **ours).target_names is None

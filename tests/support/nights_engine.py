@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import levit_batch.results.evaluate
+import levit_batch.results.page.kept_samples
 import levit_batch.sources.imagefolder_runs
 import levit_batch.storage.retry
 import levit_batch.table.fingerprint
@@ -46,8 +47,12 @@ class Engine:
         patch.setattr(pipelines.label.run, "prepare", self.prepare)
         patch.setattr(pipelines.label.execute, "time", SimpleNamespace(sleep=lambda seconds: None))
         patch.setattr(pipelines.label.execute, "Execution", lambda *told: Direct(model, *told))
-        for slow in ("write_report", "write_card", "thumbnails"):
+        for slow in ("write_report", "write_card"):
             patch.setattr(levit_batch.results.evaluate, slow, lambda *_: None)
+        without = {"image": None, "note": None}
+        patch.setattr(
+            levit_batch.results.page.kept_samples, "thumbnails", lambda _, picks: [pick | without for pick in picks]
+        )
         patch.setattr(Prepared, "checkpoint", property(lambda prepared: model.checkpoint))
         patch.setattr(Prepared, "runnable", property(lambda prepared: model.runnable))
         known = functools.cache(levit_batch.table.fingerprint.versions)  # it takes half of a night here

@@ -1,6 +1,7 @@
 """What may go wrong at any change of the output: the process dies, the store fails, another run steps in."""
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import levit_batch.storage.place
-import levit_batch.table.output
+import levit_batch.table.replace
 import pipelines.label.run
 from levit_batch.storage.place import Place
 
@@ -116,15 +117,18 @@ def watch(patch: pytest.MonkeyPatch) -> None:
     for name, path_at in (("replace", 1), ("link", 1), ("unlink", 0), ("rmdir", 0)):
         patch.setattr(os, name, _watched(name, getattr(os, name), path_at))
     patch.setattr(levit_batch.storage.place, "_create", _watched("create", levit_batch.storage.place._create, 0))
-    patch.setattr(levit_batch.table.output, "_exchange", _watched("exchange", levit_batch.table.output._exchange, 1))
-    settle, put, delete = pipelines.label.run.settle, Place.write_bytes, Place.delete
+    exchange = levit_batch.table.replace._exchange
+    patch.setattr(levit_batch.table.replace, "_exchange", _watched("exchange", exchange, 1))
+    put, delete = Place.write_bytes, Place.delete
 
-    def settling(*told: Any) -> None:
+    def settling(step: Callable[..., Any], *told: Any) -> Any:
         running.settling = True
-        settle(*told)
+        settled = step(*told)
         running.settling = False
+        return settled
 
-    patch.setattr(pipelines.label.run, "settle", settling)
+    for name in ("settle", "finish_publish"):
+        patch.setattr(pipelines.label.run, name, functools.partial(settling, getattr(pipelines.label.run, name)))
 
     def write_bytes(place: Place, data: bytes, lasting: bool = True) -> None:
         if place.local:

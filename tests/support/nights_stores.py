@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs
 
-import levit_batch.table.output
+import levit_batch.table.replace
 from levit_batch.storage.place import Place
 from levit_batch.storage.place import place as plain_place
 from tests.support.nights_faults import LOCAL, STORE, Store
@@ -66,7 +66,7 @@ class PlainDisk(Disk):
 
     def use(self, patch: pytest.MonkeyPatch) -> None:
         super().use(patch)
-        patch.setattr(levit_batch.table.output, "_exchange", lambda one, other: False)
+        patch.setattr(levit_batch.table.replace, "_exchange", lambda one, other: False)
 
 
 class Memory(Disk):

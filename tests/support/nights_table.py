@@ -1,5 +1,6 @@
 """What readers see of an output, held against what the source was: every row of every file, whole tables, what must stay."""
 
+import copy
 import glob
 import io
 from collections.abc import Iterable
@@ -10,7 +11,9 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from levit_batch.table.output import CHUNK_FILE, folder_of
+from levit_batch.job.config import OutputConfig
+from levit_batch.table.manifest import Manifest, read_manifest
+from levit_batch.table.output import CHUNK_FILE, MANIFEST, Output, folder_of
 from tests.support.nights_images import BROKEN, MISSING, NONE, Model
 from tests.support.nights_source import Row, Rows, World
 from tests.support.nights_stores import Disk
@@ -61,6 +64,18 @@ class Table:
                 self.pieces.setdefault(piece.folder, []).append(piece)
             elif path.startswith("data/") and not info.base_name.endswith(".tmp"):
                 raise WrongError(f"{path} is no file of ours")
+
+        self.committed = self._committed()
+
+    def _committed(self) -> dict[str, set[Piece]]:
+        """Of a night that was killed while it replaced shards: what the next one first makes of their folders."""
+        manifest = self._manifest()
+        pieces = {folder: set() for folder in (manifest.publishing if manifest else ())}
+        for entry in manifest.files.to_pylist() if pieces else ():
+            _, folder, name = entry["path"].split("/")
+            if folder in pieces:
+                pieces[folder].add(Piece(folder, name, entry["version"], entry["first"], entry["last"] + 1))
+        return pieces
 
     def _read(self, path: str, data: bytes) -> Piece:
         _, folder, name = path.split("/")
@@ -123,6 +138,37 @@ class Table:
             if read.count_rows() != self.rows or read.schema.names != pq.read_schema(files[0]).names:
                 raise WrongError(f"pyarrow reads {read.count_rows()} rows of {self.rows}, with {read.schema.names}")
 
+    def _manifest(self) -> Manifest | None:
+        return read_manifest(Output(OutputConfig(path=self.store.url)))
+
+    def require_manifest(self, exact: bool) -> None:
+        """Whoever reads the files that `files.parquet` names sees each row once, as its shard had it.
+
+        exact: they are the ones that a listing shows, and its sums are theirs.
+        """
+        if not self.store.root.join(MANIFEST).exists():
+            return
+        manifest, reader = self._manifest(), copy.copy(self)
+        reader.bad, reader.errors = set(), 0
+        pieces: dict[str, list[Piece]] = {}
+        for entry in manifest.files.to_pylist():
+            path = self.store.root.join(entry["path"])
+            if not path.exists():
+                raise WrongError(f"{MANIFEST} names {entry['path']}, which is not there")
+            piece = reader._read(f"data/{entry['path'].partition('/')[2]}", path.read_bytes())
+            if (piece.first, piece.stop, len(piece.rows), self.names[piece.folder], piece.version) != (
+                entry["first"], entry["last"] + 1, entry["rows"], entry["shard"], entry["version"]
+            ):  # fmt: skip
+                raise WrongError(f"{MANIFEST} says {entry}")
+            pieces.setdefault(piece.folder, []).append(piece)
+        if exact:
+            seen = {(p.folder, p.name) for part in self.pieces.values() for p in part}
+            if seen != (named := {(p.folder, p.name) for part in pieces.values() for p in part}):
+                raise WrongError(f"{MANIFEST} has {sorted(named - seen)} too much, and lacks {sorted(seen - named)}")
+            errors = sum(entry["errors"] for entry in manifest.files.to_pylist())
+            if (manifest.sums["rows"], sum(manifest.sums["errors"].values()), errors) != (self.rows, self.errors, self.errors):
+                raise WrongError(f"{MANIFEST} counts {manifest.sums['rows']} rows, {manifest.sums['errors']}, {errors}")
+
     def of(self, folder: str, version: str | None = None) -> set[int]:
         """The rows of a shard (of one version of it) that readers see."""
         return {i for p in self.pieces.get(folder, []) if version in (None, p.version) for i in p.rows}
@@ -132,8 +178,10 @@ class Table:
             self.known[p.folder, p.version][i].key for pieces in self.pieces.values() for p in pieces for i in p.rows
         }
 
-    def same(self, other: "Table", folder: str) -> bool:
-        return set(self.pieces.get(folder, [])) == set(other.pieces.get(folder, []))
+    def same(self, after: "Table", folder: str) -> bool:
+        """Whether a folder is as it was, or as a killed night before had already decided."""
+        now = set(after.pieces.get(folder, []))
+        return now == set(self.pieces.get(folder, [])) or now == self.committed.get(folder)
 
     def doubled(self, folders: Iterable[str]) -> list[str]:
         """Pairs of files of a shard that hold the same row."""
@@ -170,19 +218,20 @@ def require_kept(before: Table, after: Table, shards: dict[str, str], may_go: se
     """
     planned = {folder_of(name): version for name, version in shards.items()}
     for folder, pieces in before.pieces.items():
+        if before.same(after, folder):
+            continue
+        pieces = before.committed.get(folder, pieces)
         name, version = before.names[folder], planned.get(folder)
         if version is None:
-            if folder not in may_go and not before.same(after, folder):
+            if folder not in may_go:
                 raise WrongError(f"{name}: its files changed, though the plan does not hold it")
             continue
         whole = {piece.version for piece in pieces} == {version}
         if not in_one_step and not whole:
             continue
         seen = after.of(folder, version)
-        if not before.of(folder, version) <= seen:
-            raise WrongError(
-                f"{name}: rows {sorted(before.of(folder, version) - seen)} of its present version are gone"
-            )
+        if gone := {i for piece in pieces if piece.version == version for i in piece.rows} - seen:
+            raise WrongError(f"{name}: rows {sorted(gone)} of its present version are gone")
         kept = all(piece in after.pieces.get(folder, []) for piece in pieces if piece.version != version)
         wanted = len(after.known[folder, version])
         if not kept and not set(range(wanted)) <= seen:

@@ -12,7 +12,7 @@ from PIL import Image
 from levit_batch.job.answers import Answers
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import JobConfig
-from levit_batch.job.row import IMAGE_BYTES, SCHEMA_VERSION, TARGET, RowSpec
+from levit_batch.job.row import IMAGE_BYTES, SCHEMA_VERSION, TARGET, RowSpec, kept_features
 from levit_batch.sources.source import open_source
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.rows import output_table
@@ -178,7 +178,7 @@ def _write_records(output: Output, config: JobConfig, spec: RowSpec, tables: lis
         "job.json",
         {
             "fingerprint": FINGERPRINT, "config": config.model_dump(), "values": {"predict.top_k": spec.top_k},
-            "digest": "d" * 64, "class_names": list(spec.class_names),
+            "digest": "d" * 64, "class_names": list(spec.class_names), "kept_features": kept_features(spec.kept),
             "processor": {"size": {"shortest_edge": 224}, "do_center_crop": True, "image_mean": [0.485, 0.456, 0.406]},
             "dataset_revision": None, "model_revision": "0123456789abcdef", "dtype": "float32", "form": "huggingface",
             "schema_version": SCHEMA_VERSION, "versions": {"levit-batch": "0.1.0", "torch": "2.13.0"},

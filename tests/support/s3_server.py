@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from urllib.parse import unquote
 
 import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
@@ -14,15 +15,22 @@ class Quiet(WSGIRequestHandler):
     def log(self, *_: object) -> None:
         pass
 
+    def log_request(self, *_: object) -> None:
+        self.server.requests.append((self.command, self.path))
+
 
 class S3Server:
-    """`with S3Server() as s3:` then `s3.use(monkeypatch)`, or `s3.environment` for child processes."""
+    """`with S3Server() as s3:` then `s3.use(monkeypatch)`, or `s3.environment` for child processes.
+
+    requests: method and path of each that came in.
+    """
 
     bucket = "pictures"
 
     def __enter__(self) -> "S3Server":
         app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+        self.requests = self._server.requests = []
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
@@ -64,6 +72,13 @@ class S3Server:
                     Bucket=self.bucket, Key=f"{prefix}/{path.relative_to(folder)}", Body=path.read_bytes()
                 )
         return f"s3://{self.bucket}/{prefix}"
+
+    def opened(self) -> set[str]:
+        """Keys (those with an ending: folders are looked at as well) of the objects that were looked at or read since the
+        last time."""
+        paths = {unquote(path.partition("?")[0]) for method, path in self.requests if method in ("GET", "HEAD")}
+        self.requests.clear()
+        return {path.removeprefix(f"/{self.bucket}/") for path in paths if "." in path}
 
     def keys(self, prefix: str = "") -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)

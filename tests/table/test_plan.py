@@ -9,8 +9,9 @@ from levit_batch.job.config import OutputConfig
 from levit_batch.table.attempts import Attempts
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.plan import make_plan
-from levit_batch.table.publish import publish as publish_all
-from levit_batch.table.publish import retire
+from levit_batch.table.publish import publish as publish_folders
+from levit_batch.table.publish import publishable
+from levit_batch.table.replace import clear_staged
 
 A = Shard("a", "a", "aaaaaaaa", 300, (100, 100, 100))
 B = Shard("b", "b", "bbbbbbbb", 150, (100, 50))
@@ -38,8 +39,13 @@ def ranges(chunks):
     return [(chunk.shard, chunk.first, chunk.stop, chunk.staged) for chunk in chunks]
 
 
-def publish(progress, output):
-    return publish_all(progress, output, lambda: None, set())
+def publish(progress, output, failed=(), require=lambda: None):
+    """Whether all that is to be replaced was."""
+    ready = publishable(progress, set(failed))
+    publish_folders(output, {folder: one.names for folder, one in ready.items()}, require)
+    for folder in ready:
+        clear_staged(output, folder)
+    return len(ready) == len(progress.replacements)
 
 
 def visible(output):
@@ -209,7 +215,7 @@ def test_where_rows_move_between_shards_all_appears_in_one_go(output):
     progress = plan(output, [shorter, B], together=True)
     assert all(chunk.staged for chunk in progress.pending) and len(progress.replacements) == 2
     label(output, progress.pending[:3])
-    assert not publish_all(progress, output, lambda: None, {"b"}), "a chunk of b failed: nothing moves"
+    assert not publish(progress, output, {"b"}), "a chunk of b failed: nothing moves"
     assert {row[3] for row in visible(output)} == {"a"}
     again = plan(output, [shorter, B], together=True)
     label(output, again.pending)
@@ -233,11 +239,12 @@ def test_only_who_holds_the_output_replaces_or_retires(output):
     progress = plan(output, [replace(A, version="cccccccc")])
     label(output, progress.pending)
     before = visible(output)
-    for change in (lambda: publish_all(progress, output, lost, set()), lambda: retire(progress.vanished, output, lost)):
+    gone = dict.fromkeys(progress.vanished, frozenset())
+    for change in (lambda: publish(progress, output, require=lost), lambda: publish_folders(output, gone, lost)):
         with pytest.raises(OutputError, match="another run"):
             change()
     assert visible(output) == before
-    retire(progress.vanished, output, lambda: None)
+    publish_folders(output, gone, lambda: None)
     assert {row[0] for row in visible(output)} == {"a"}
 
 

@@ -11,7 +11,8 @@ import pyarrow.csv
 from levit_batch.errors import ConfigError
 from levit_batch.results.export.text import for_spreadsheets, new_folder
 from levit_batch.table.output import Output
-from levit_batch.table.read import list_matrix, require_files, scan, schema_of
+from levit_batch.table.read import require_files, scan, schema_of
+from levit_batch.table.rows import list_matrix
 
 Arrays = dict[str, np.ndarray]  # by file name, each [N, ...]
 INDEX = ("shard", "row", "label", "label_name", "score", "target")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from levit_batch.errors import ConfigError, OutputError, SourceError
 from levit_batch.job.chunks import Shard
-from levit_batch.job.row import kept_name
+from levit_batch.job.row import feature_of, features_of, kept_name, with_features
 from levit_batch.sources.source import Source
 from levit_batch.storage.identity import open_file
 from levit_batch.table.output import Output, folder_of
@@ -36,7 +36,8 @@ def join(output: Output, source: Source, out: str, columns: Sequence[str] | None
     files, shards = require_files(output), {folder_of(shard.name): shard for shard in source.shards()}
     original = source.schema()
     names = _known(columns, original)
-    ours = _our_columns(schema_of(files[0]), job)
+    schema = schema_of(files[0])
+    ours, mine = _our_columns(schema, job), features_of(schema, job)
     temporary, rows, left_out = f"{out}.{os.getpid()}.tmp", 0, 0
     try:
         writer = None
@@ -45,7 +46,7 @@ def join(output: Output, source: Source, out: str, columns: Sequence[str] | None
                 if isinstance(table, int):
                     left_out += table
                     continue
-                renamed = _renamed(table, len(names), original)
+                renamed = _renamed(table, len(names), mine, original)
                 writer = writer or pq.ParquetWriter(temporary, renamed.schema, compression="zstd")
                 writer.write_table(renamed.cast(writer.schema))
                 rows += renamed.num_rows
@@ -91,7 +92,7 @@ def _joined(shard: Shard | None, files: list[ChunkFile], names: list[str], ours:
             source = cursor.take(first, table.num_rows).select(names)
             for name in ours:
                 source = source.append_column(pa.field(name, table.schema.field(name).type), table[name])
-            yield source.replace_schema_metadata(table.schema.metadata)
+            yield source
 
 
 class _Cursor:
@@ -115,19 +116,19 @@ class _Cursor:
         return pa.Table.from_batches(parts)
 
 
-def _renamed(table: pa.Table, sources: int, original: pa.Schema) -> pa.Table:
-    """Prediction columns that have a source column's name get another; the features of both sides are kept."""
-    mine = _features(table.schema.metadata)
+def _renamed(table: pa.Table, sources: int, mine: dict[str, Any], original: pa.Schema) -> pa.Table:
+    """Prediction columns that have a source column's name get another; the features of both sides are kept.
+
+    mine: the features of the prediction columns.
+    """
     theirs = _features(original.metadata)
     names, features = [], {}
-    for i, name in enumerate(table.schema.names):
-        ours = i >= sources
-        names.append(_apart(name, names) if ours else name)
-        feature = (mine if ours else theirs).get(name)
-        if feature is not None:
-            features[names[-1]] = feature
-    metadata = {FEATURES: json.dumps({"info": {"features": features}})} if len(features) == len(names) else None
-    return table.rename_columns(names).replace_schema_metadata(metadata)
+    for i, field in enumerate(table.schema):
+        known = theirs if i < sources else mine
+        names.append(field.name if i < sources else _apart(field.name, names))
+        features[names[-1]] = known[field.name] if field.name in known else feature_of(field.type)
+    table = table.rename_columns(names)
+    return table.replace_schema_metadata(with_features(table.schema.remove_metadata(), features).metadata)
 
 
 def _apart(name: str, taken: list[str]) -> str:

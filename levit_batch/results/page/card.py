@@ -1,12 +1,13 @@
 """The output's README.md: a Hugging Face dataset card, which makes the folder a dataset that `load_dataset` opens."""
 
+import contextlib
 import re
 from typing import Any
 
 import pyarrow as pa
 import yaml
 
-from levit_batch.job.row import VALUE_NAMES
+from levit_batch.job.row import VALUE_NAMES, features
 from levit_batch.results.page.templates import environment, public_config
 from levit_batch.table.output import CARD_MARK, Output
 from levit_batch.table.read import chunk_files, schema_of
@@ -50,12 +51,16 @@ def write_card(output: Output, job: dict[str, Any], metrics: dict[str, Any]) -> 
 def render_card(output: Output, job: dict[str, Any], metrics: dict[str, Any], before: str | None = None) -> str:
     """The card's text; from the card `before`, everything that is the user's own is taken over."""
     front, body = _split(before) if before else ({}, f"{BEGIN}{END}\n")
+    files = chunk_files(output)
+    schema = schema_of(files[0]) if files else pa.schema([])
     front |= {"configs": [_data_files(output, job)], "size_categories": [_size(metrics["rows"])]}
+    if (features := _features(schema, job)) is not None:
+        front["dataset_info"] = {"features": features}
     front.setdefault("tags", ["levit", "levit-batch", "image-classification", "embeddings"])
     start, stop = body.index(BEGIN), body.find(END)
     after = body[stop + len(END) :] if stop >= 0 else "\n"
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-    return f"---\n{text}---\n{body[:start]}{BEGIN}\n{_body(output, job, metrics)}\n{END}{after}"
+    return f"---\n{text}---\n{body[:start]}{BEGIN}\n{_body(output, job, metrics, schema)}\n{END}{after}"
 
 
 def _split(card: str) -> tuple[dict[str, Any], str]:
@@ -78,23 +83,47 @@ def _data_files(output: Output, job: dict[str, Any]) -> dict[str, Any]:
     return {"config_name": "default", "data_files": files}
 
 
+def _features(schema: pa.Schema, job: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The columns as a card has them, which is where `load_dataset` finds the class names; None where `datasets` does not know
+    one of their types. What the source says of kept columns is left out where `datasets` does not understand it."""
+    import datasets
+
+    for kept in (job.get("kept_features", {}), {}):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            known = datasets.Features.from_dict(features(schema, job["class_names"], kept))
+            card = datasets.info.DatasetCardData()
+            datasets.info.DatasetInfosDict(default=datasets.DatasetInfo(features=known)).to_dataset_card_data(card)
+            return _once(card.to_dict()["dataset_info"]["features"], [])
+    return None
+
+
+def _once(value: Any, seen: list[Any]) -> Any:
+    """`value` with each set of class names that equals one of `seen` made the same object, which YAML then refers to."""
+    if isinstance(value, list):
+        return [_once(one, seen) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if "class_label" in value:
+        seen += [] if value["class_label"] in seen else [value["class_label"]]
+        return value | {"class_label": seen[seen.index(value["class_label"])]}
+    return {key: _once(one, seen) for key, one in value.items()}
+
+
 def _size(rows: int) -> str:
     return next((name for name, limit in SIZES if rows < limit), "n>1T")
 
 
-def _body(output: Output, job: dict[str, Any], metrics: dict[str, Any]) -> str:
+def _body(output: Output, job: dict[str, Any], metrics: dict[str, Any], schema: pa.Schema) -> str:
     config = public_config(job["config"])
     path = config["source"]["path"]
     # A card is Markdown, where HTML is not escaped for us: the template's own escaping does it.
     return environment().get_template("card.md").render(
-        job=job, config=config, metrics=metrics, columns=_columns(output), ending=output.ending, split=split_name(job),
+        job=job, config=config, metrics=metrics, columns=_columns(schema), ending=output.ending, split=split_name(job),
         source=path if isinstance(path, str) else ", ".join(path),
     ).strip()  # fmt: skip
 
 
-def _columns(output: Output) -> list[dict[str, str]]:
-    files = chunk_files(output)
-    schema = schema_of(files[0]) if files else pa.schema([])
+def _columns(schema: pa.Schema) -> list[dict[str, str]]:
     kept = "carried over from the source"
     return [{"name": f.name, "type": _type(f.type), "meaning": MEANINGS.get(f.name, kept)} for f in schema]
 

@@ -8,8 +8,8 @@ import yaml
 
 from levit_batch.job.row import SCHEMA_VERSION
 from levit_batch.results.best import Pick
+from levit_batch.results.looks import ERRORS
 from levit_batch.results.page import formats, plots
-from levit_batch.results.page.samples import ERRORS
 from levit_batch.results.page.templates import environment, public_config
 from levit_batch.storage.redact import public_path
 from levit_batch.table.output import Output

@@ -1,70 +1,34 @@
-"""A few rows worth looking at, found by scanning narrow columns, and small pictures of them read again from the source."""
+"""A few rows worth looking at, found by scanning narrow columns, and small pictures of them read again from the source: for
+tables whose picks nobody kept while they were labelled (`kept_samples.py`)."""
 
-import functools
 import io
 import time
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import Image
 
 from levit_batch.errors import LevitBatchError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.row import IMAGE_BYTES
 from levit_batch.pixels.decode import decode
-from levit_batch.results.best import Best, Pick
+from levit_batch.results.best import Pick
+from levit_batch.results.looks import COLUMNS, SHOWN, Looks
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output
 from levit_batch.table.read import ChunkFile, chunk_files, job_of, scan_files
 
-SUREST, LEAST, MISTAKES, ERRORS = "surest", "least sure", "surest mistakes", "errors"
-COLUMNS = ("shard", "row", "label", "label_name", "score", "target", "error")
-ERROR_EXAMPLES = 3  # of each kind
 EDGE = 160  # pixels of a thumbnail's longest edge
 
 
-def pick_samples(output: Output, n: int = 12) -> list[Pick]:
-    """The `n` surest and least sure rows, with a target the `n` surest mistakes, and some error rows of each kind.
+def pick_samples(output: Output, n: int = SHOWN, files: list[ChunkFile] | None = None) -> list[Pick]:
+    """The `n` surest and least sure rows, with a target the `n` surest mistakes, and some error rows of each kind, see `Looks`.
 
-    Each has its `group` besides. Of equal scores the earlier row is taken, so the same output gives the same samples.
+    Reads the narrow columns of all rows, or of those in `files`. The same rows give the same samples.
     """
-    names = job_of(output)["class_names"]
-    best = {group: Best(n) for group in (SUREST, LEAST, MISTAKES)}
-    errors: dict[str, list[Pick]] = {}
-    for file, table in scan_files(chunk_files(output), COLUMNS):
-        _pick_errors(errors, file, table)
-        good = table.filter(pc.is_null(table["error"]))
-        score, rows, wrong = good["score"].to_numpy(), np.arange(good.num_rows), _wrong(good)
-        pick = functools.partial(_pick, good, file, names)
-        best[SUREST].add(-score, rows, pick)
-        best[LEAST].add(score, rows, pick)
-        best[MISTAKES].add(-score[wrong], rows[wrong], pick)
-    picks = [pick | {"group": group} for group, kept in best.items() for pick in kept.picks()]
-    return picks + [pick for kind in sorted(errors) for pick in errors[kind]]
-
-
-def _wrong(good: pa.Table) -> np.ndarray:
-    """Which rows [N] have one target that is not their label."""
-    if "target" not in good.schema.names or not pa.types.is_integer(good.schema.field("target").type):
-        return np.zeros(good.num_rows, bool)
-    return pc.fill_null(pc.not_equal(good["target"], good["label"]), False).to_numpy()
-
-
-def _pick(table: pa.Table, file: ChunkFile, names: list[str], i: int) -> Pick:
-    row = table.slice(i, 1).to_pylist()[0]
-    target = row.get("target")
-    truths = target if isinstance(target, list) else [] if target is None else [target]
-    row["target_name"] = ", ".join(names[t] if 0 <= t < len(names) else str(t) for t in truths) or None
-    return row | {"version": file.written.version}
-
-
-def _pick_errors(errors: dict[str, list[Pick]], file: ChunkFile, table: pa.Table) -> None:
-    bad = table.filter(pc.is_valid(table["error"]))
-    for i, error in enumerate(bad["error"].to_pylist()):
-        of_kind = errors.setdefault(error.split(":", 1)[0], [])
-        if len(of_kind) < ERROR_EXAMPLES:
-            of_kind.append(_pick(bad, file, [], i) | {"group": ERRORS})
+    looks, names = Looks(n), job_of(output)["class_names"]
+    for file, table in scan_files(chunk_files(output) if files is None else files, COLUMNS):
+        looks.add(table, names, file.written.version)
+    return looks.picks()
 
 
 def thumbnails(source: Source | str, picks: list[Pick], seconds: float = 60) -> list[Pick]:

@@ -17,7 +17,7 @@ from levit_batch.results.export.arrays import export_cleanlab, export_numpy, sof
 from levit_batch.results.export.images import export_fiftyone
 from levit_batch.results.export.text import export_csv, export_jsonl, for_spreadsheets
 from levit_batch.sources.source import open_source
-from levit_batch.table.read import list_matrix
+from levit_batch.table.rows import list_matrix
 from tests.support.outputs import CLASSES, make_output
 
 

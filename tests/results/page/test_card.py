@@ -1,6 +1,10 @@
 """The dataset card: the folder opens with `load_dataset`, and what users add to the card stays."""
 
+import json
+
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 
@@ -25,6 +29,34 @@ def test_load_dataset_opens_the_folder(tmp_path, format, precision):
     assert rows[39]["error"] == "decode: not an image" and rows[39]["embedding"] == [None] * 8
     streamed = datasets.load_dataset(str(made.path), streaming=True, split="train")
     assert next(iter(streamed))["label"] == made.table["label"][0].as_py()
+
+
+def test_class_names_stand_in_the_card_once(tmp_path):
+    made = make_output(tmp_path, per_head=True)
+    write_card(made.output, made.job, measure(made.output))
+    assert (made.path / "README.md").read_text().count("grey, light") == 1
+    rows = datasets.load_dataset(str(made.path), split="train", cache_dir=str(tmp_path / "cache"))
+    for name in ("label", "target", "head_label", "distill_label"):
+        assert rows.features[name].names == list(CLASSES), name
+    assert write_card(made.output, made.job, measure(made.output))  # over what it wrote itself
+    assert (made.path / "README.md").read_text().count("grey, light") == 1
+
+
+def test_what_the_source_says_of_kept_columns_stands_in_the_card(tmp_path):
+    kind = {"names": ["dull", "bright"], "_type": "ClassLabel"}
+    make_output(tmp_path)
+    for file in (tmp_path / "source").iterdir():
+        rows = pq.read_table(file)
+        rows = rows.set_column(1, "note", pa.array([i % 2 for i in range(len(rows))]))
+        said = {"huggingface": json.dumps({"info": {"features": {"note": kind}}})}
+        pq.write_table(rows.replace_schema_metadata(said), file)
+    made = make_output(tmp_path, name="again")
+    write_card(made.output, made.job, measure(made.output))
+    assert datasets.load_dataset(str(made.path), split="train", streaming=True).features["note"].names == kind["names"]
+    job = made.job | {"kept_features": {"note": {"_type": "OfAnotherDay"}}}
+    write_card(made.output, job, measure(made.output))
+    found = datasets.load_dataset(str(made.path), split="train", streaming=True).features
+    assert found["note"] == datasets.Value("int64") and found["label"].names == list(CLASSES)
 
 
 def test_the_split_is_the_sources(tmp_path):

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from levit_batch.results.page.samples import EDGE, ERRORS, LEAST, MISTAKES, SUREST, pick_samples, thumbnail, thumbnails
+from levit_batch.results.looks import ERRORS, LEAST, MISTAKES, SUREST
+from levit_batch.results.page.samples import EDGE, pick_samples, thumbnail, thumbnails
 from levit_batch.sources.source import open_source
 from tests.support.outputs import CLASSES, COLOURS, make_output
 

@@ -1,0 +1,39 @@
+"""What a run keeps of its source's footers, and a plan does not."""
+
+import os
+import shutil
+
+import pyarrow.parquet as pq
+
+from levit_batch.job.load import load_config
+from pipelines.label.prepare import prepare
+from tests.support import DIGITS
+from tests.support.jobs import Job
+
+
+def test_a_run_keeps_what_the_footers_said_for_the_next_night(tmp_path, checkpoint):
+    folder = shutil.copytree(DIGITS, tmp_path / "in")
+    files = sorted(folder.glob("*.parquet"))
+    for file in files:
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    job = Job(tmp_path, checkpoint, source={"path": str(folder)})
+    prepared = prepare(load_config(job.file), False)
+    assert not job.output.exists()
+    prepared.write_job()
+    assert pq.read_metadata(job.output / "_shards.parquet").num_rows == len(files) == 4
+    files[-1].write_bytes(b"x" * files[-1].stat().st_size)  # its footer cannot be read any more
+    os.utime(files[-1], (1_700_000_000, 1_700_000_000))
+    assert prepare(load_config(job.file), False).chunks == prepared.chunks
+
+
+def test_a_limited_run_forgets_no_file_that_it_did_not_reach(tmp_path, checkpoint):
+    folder = shutil.copytree(DIGITS, tmp_path / "in")
+    files = sorted(folder.glob("*.parquet"))
+    for file in files:
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    job = Job(tmp_path, checkpoint, source={"path": str(folder)})
+    prepare(load_config(job.file), False).write_job()
+    os.utime(files[0], (1_700_000_001, 1_700_000_001))  # new, and all that a limit of one row reaches
+    prepare(load_config(job.file, ["source.limit=1"]), False).write_job()
+    assert pq.read_metadata(job.output / "_shards.parquet").num_rows == 5
+    assert [path.name for path in job.output.iterdir() if path.name not in ("job.json", "_shards.parquet")] == []
