@@ -19,7 +19,7 @@ class Pace:
 
     def add(self, record: dict[str, Any]) -> None:
         decode, predict = (record["seconds"].get(stage) for stage in ("decode", "predict"))
-        if decode and predict and not record.get("first"):
+        if decode and predict and not record.get("cold"):
             self.ratios.append(decode / predict)
 
     @property

@@ -129,7 +129,7 @@ class Replica:
         self.decoder.attempts.end(chunk)
         record["seconds"]["write"] = time.perf_counter() - since
         record = sent(work.output, chunk, record, size) | {"looks": as_json(self.album.add(table, watch))}
-        record |= {"first": part.first or "load" in part.seconds, "gpu": self.gpu()}
+        record |= {"cold": part.cold or "load" in part.seconds, "gpu": self.gpu()}
         return record | {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
     def predict(

@@ -32,14 +32,14 @@ def test_runs_that_measured_nothing_are_passed_over(output):
     assert measured_decode(output, gpu=True) == 10
 
 
-def chunk(decode: float, predict: float, first: bool = False, **seconds: float) -> dict:
-    return {"seconds": {"decode": decode, "predict": predict} | seconds, "first": first}
+def chunk(decode: float, predict: float, cold: bool = False, **seconds: float) -> dict:
+    return {"seconds": {"decode": decode, "predict": predict} | seconds, "cold": cold}
 
 
 def test_what_a_process_pays_for_its_start_is_no_pace():
     pace = Pace()
     pace.add({"seconds": {"read": 1.0}})  # no image was good
-    pace.add(chunk(9.0, 28.0, first=True))
+    pace.add(chunk(9.0, 28.0, cold=True))
     assert pace.median is None
     for _ in range(3):
         pace.add(chunk(9.0, 1.0, load=30.0))

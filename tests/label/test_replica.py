@@ -236,8 +236,8 @@ def test_loading_is_a_stage_of_its_own(made, monkeypatch):
 
     monkeypatch.setattr(type(replica.model), "load", lambda model: time.sleep(1) or Slow(load(model)))
     one, other = replica.label(first), replica.label(second)
-    assert one["seconds"]["load"] > 2 and one["seconds"]["load"] > one["seconds"]["predict"] and one["first"]
-    assert "load" not in other["seconds"] and not other["first"] and one["gpu"] is None
+    assert one["seconds"]["load"] > 2 and one["seconds"]["load"] > one["seconds"]["predict"] and one["cold"]
+    assert "load" not in other["seconds"] and not other["cold"] and one["gpu"] is None
 
 
 def test_a_failure_before_an_attempt_counts_takes_no_death_back(made, monkeypatch):
