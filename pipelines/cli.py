@@ -24,6 +24,7 @@ COMMANDS = (
     "models",
     "schema",
     "evaluate",
+    "compact",
     "show",
     "export",
     "diff",

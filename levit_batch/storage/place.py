@@ -5,12 +5,15 @@ Everything is a `pyarrow.fs.FileSystem` and a path in it: local, s3:// and gs://
 
 import contextlib
 import functools
+import mmap
 import os
 import posixpath
 import re
 import secrets
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 from pyarrow import fs
@@ -70,23 +73,33 @@ class Place:
         A file that is not `lasting` may be lost, or empty, when the machine (not the process) dies within seconds.
         """
         if self.local:
-            return _write_local(self.path, data, lasting)
+            return _write_local(self.path, lambda file: file.write(data), lasting)
         # Closing an S3 stream after an exception would publish half a file: the bytes are complete before it opens.
         with self.filesystem.open_output_stream(self.path) as stream:
             stream.write(data)
+
+    def write_with(self, write: Callable[[BinaryIO], Any]) -> None:
+        """The same for a file that `write` writes piece by piece, as it may be too large for memory."""
+        if self.local:
+            return _write_local(self.path, write, lasting=True)
+        with tempfile.TemporaryFile() as file:
+            write(file)
+            file.flush()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+                self.write_bytes(view)
 
     def delete(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self.path)
 
 
-def _write_local(path: str, data: bytes | memoryview, lasting: bool) -> None:
+def _write_local(path: str, write: Callable[[BinaryIO], Any], lasting: bool) -> None:
     folder, name = os.path.split(path)
     # The leading dot and the ending keep readers away; process ids are the same in two containers, so chance helps.
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with _create(temporary) as file:
-            file.write(data)
+            write(file)
             file.flush()
             if lasting:
                 os.fsync(file.fileno())

@@ -118,11 +118,17 @@ class _Keeping:
                 yield entry(path, path.rsplit(".", 2)[1], record, size), table_sums(record["stats"])
 
     def _footer(self, path: str) -> tuple[dict[str, Any], int]:
-        """The record of a file, with sums over its rows where it has none, or fewer than today's; and its size."""
+        """The record of a file, made from its rows where it has none, or fewer sums than today's; and its size."""
         at = self.output.place.join(path)
-        record = read_record(at)
+        try:
+            record = read_record(at)
+        except OutputError:
+            record = {}
         if not (record.get("stats") or {}).keys() >= NONE.keys():
-            record |= {"stats": chunk_stats(read_table(at, NARROW), self.classes)}
+            table = read_table(at, ("shard", *NARROW))
+            stats, first = chunk_stats(table, self.classes), table["row"][0].as_py() if table.num_rows else 0
+            record |= {"first": first, "stop": first + table.num_rows, "rows": table.num_rows, "errors": stats["errors"]}
+            record |= {"stats": stats, "shard": table["shard"][0].as_py() if table.num_rows else ""}
         return record, at.info().size
 
     def _sums(self, gone: Iterable[str], again: set[str], read: Stats) -> Stats | None:

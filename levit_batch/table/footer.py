@@ -30,7 +30,7 @@ def record_in(metadata: dict[bytes, bytes]) -> dict[str, Any]:
 
 def pack(record: dict[str, Any]) -> bytes:
     """JSON, compressed, as text: metadata of Parquet is UTF-8."""
-    text = json.dumps(_thin(record), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_thin(record), separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode(), 9))
 
 

@@ -1,7 +1,6 @@
 """How the table that readers see changes, beyond files that are added: shards replaced, emptied, labelled anew, or gone."""
 
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pyarrow as pa
@@ -10,39 +9,14 @@ import pyarrow.compute as pc
 from levit_batch.errors import OutputError, SourceError
 from levit_batch.job.row import kept_name
 from levit_batch.table.books import Change, keep
-from levit_batch.table.live import Live, look
+from levit_batch.table.live import look
 from levit_batch.table.manifest import Manifest, NewFiles, read_manifest, write_manifest
-from levit_batch.table.output import DATA, UNMEASURED, Output, folder_of
+from levit_batch.table.output import MANIFEST, UNMEASURED, Output, folder_of
 from levit_batch.table.plan import Plan, Replacement
 from levit_batch.table.read import chunk_files, read_file
 from levit_batch.table.replace import clear_staged, replace_shard, require_files
-from levit_batch.table.write import read_record
 
 THREADS = 16
-
-
-def reopen_errors(plan: Plan, output: Output) -> None:
-    """`--retry-errors`: finished chunks that hold error rows become pending again, as their files have them."""
-    fine = fine_files(plan.live)
-    unsure = [chunk for chunk in plan.done if chunk.staged or f"{DATA}/{output.chunk_name(chunk)}" not in fine]
-    with ThreadPoolExecutor(THREADS) as pool:
-        records = list(pool.map(lambda chunk: read_record(output.chunk_place(chunk)), unsure))
-    reopened = [(chunk, record) for chunk, record in zip(unsure, records, strict=True) if record["errors"]]
-    again = {chunk for chunk, _ in reopened}
-    plan.done = [chunk for chunk in plan.done if chunk not in again]
-    plan.pending += [chunk for chunk, _ in reopened]
-    plan.done_rows -= sum(record["rows"] for _, record in reopened)
-    plan.before = {
-        f"{DATA}/{output.chunk_name(chunk)}": record["stats"] for chunk, record in reopened if record.get("stats")
-    }
-
-
-def fine_files(live: Live) -> set[str]:
-    """The paths of the files that the manifest knows to hold no error row."""
-    if live.manifest is None:
-        return set()
-    files = live.manifest.files.filter(pc.equal(live.manifest.files["errors"], 0))
-    return {path for path in files["path"].to_pylist() if path.split("/")[1] in live.known}
 
 
 def rows_gone(plan: Plan, output: Output, listed: pa.ChunkedArray | None, column: str) -> tuple[int, int, str]:
@@ -114,13 +88,19 @@ def settle(
     if live.current and live.manifest.sums and not (ready or gone or plan.pending):
         return live.manifest
     names = {folder: replacement.names for folder, replacement in ready.items()}
-    manifest = keep(output, live, Change(written or NewFiles(), names, frozenset(gone), plan.before))
+    change = Change(written or NewFiles(), names, frozenset(gone), plan.before)
+    return commit(output, keep(output, live, change), change, require)
+
+
+def commit(output: Output, manifest: Manifest, change: Change, require: Callable[[], None]) -> Manifest:
+    """Make the table what `manifest` says, which is `keep`'s of this `change`; returns it with the files in their places."""
+    names, gone = change.names, change.gone
     if names or gone:
         for folder, files in names.items():
             require_files(output, folder, files)
         require()
         write_manifest(output, replace(manifest, publishing=(*names, *gone)))
-        publish(output, names | dict.fromkeys(gone, frozenset()), require)
+        publish(output, {**names, **dict.fromkeys(gone, frozenset())}, require)
         manifest = manifest.settled()
     require()
     write_manifest(output, manifest)
@@ -155,11 +135,14 @@ def finish_publish(output: Output, require: Callable[[], None]) -> None:
     for _, folder, name in (path.split("/") for path in manifest.files["path"].to_pylist()):
         if folder in names:
             names[folder].add(name)
+    require()
     try:
-        publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
-    except OutputError:
-        require()
+        for folder, files in names.items():
+            require_files(output, folder, frozenset(files))
+    except OutputError:  # somebody deleted what it names: the files that are there tell what there is
+        output.place.join(MANIFEST).delete()
         return
+    publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
     require()
     write_manifest(output, manifest.settled())
     for folder in names:

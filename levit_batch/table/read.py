@@ -98,7 +98,10 @@ def require_files(output: Output) -> list[ChunkFile]:
 
 
 def schema_of(file: ChunkFile) -> pa.Schema:
-    at = file.place
+    return schema_at(file.place)
+
+
+def schema_at(at: Place) -> pa.Schema:
     with at.filesystem.open_input_file(at.path) as stream:
         return pq.read_schema(stream) if at.path.endswith(".parquet") else pa.ipc.open_stream(stream).schema
 

@@ -1,6 +1,7 @@
 """A chunk's rows become one file: serialised in memory, then put in place in one step."""
 
 import io
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
 from levit_batch.job.chunks import Chunk
+from levit_batch.job.row import FINGERPRINT
 from levit_batch.storage.place import Place
 from levit_batch.table.footer import footer, record_in
 from levit_batch.table.output import Output
@@ -80,9 +82,18 @@ def _repeating(schema: pa.Schema) -> list[str]:
 
 def read_record(at: Place) -> dict[str, Any]:
     """The record that was written with a chunk, from the file's footer. Raises OutputError for a file that is not ours."""
+    return _in_metadata(at, record_in)
+
+
+def fingerprint_of(at: Place) -> str:
+    """The job that a chunk's file belongs to. Raises OutputError for a file that is not ours."""
+    return _in_metadata(at, lambda metadata: metadata[FINGERPRINT].decode())
+
+
+def _in_metadata(at: Place, find: Callable[[dict[bytes, bytes]], Any]) -> Any:
     try:
         with at.filesystem.open_input_file(at.path) as file:
             parquet = at.path.endswith(".parquet")
-            return record_in((pq.read_metadata(file) if parquet else pa.ipc.open_stream(file).schema).metadata)
+            return find((pq.read_metadata(file) if parquet else pa.ipc.open_stream(file).schema).metadata)
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as e:
         raise OutputError(f"{at.url}: not a file that levit-batch wrote ({e}); move it out of the output folder") from e

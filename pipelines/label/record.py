@@ -61,6 +61,7 @@ class RunRecord:
         self.first_chunk: float | None = None
         self.size: Size | None = None
         self.vanished = shard_names(prepared.output, plan.vanished[:NAMES])
+        self.count: int | None = None  # chunk files in the whole table
         self.written = self.changes = False  # whether its end is recorded; whether it changes the table
 
     def add(self, record: dict[str, Any]) -> None:
@@ -121,6 +122,7 @@ class RunRecord:
 
     def finish(self, manifest: Manifest) -> RunResult:
         """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed. manifest: of the table now."""
+        self.count = len(manifest.files)
         if self.failed:
             self.keep_looks(manifest)
             self.write("failed")
@@ -197,6 +199,7 @@ class RunRecord:
                 "vanished": {"count": len(plan.vanished), "names": self.vanished[: len(plan.vanished)]},
             },
             "rows_gone": self.gone,
+            "files": self.count,
             "failed": [{"chunk": chunk, "reason": reason} for chunk, reason in list(self.failed.items())[:NAMES]],
             "stats": self.stats(),
             "drift": None,

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from levit_batch.job.config import JobConfig
 from levit_batch.table.lock import locked
 from levit_batch.table.output import Output
-from levit_batch.table.publish import announce, finish_publish, reopen_errors, settle
+from levit_batch.table.publish import announce, finish_publish, settle
+from levit_batch.table.reopen import reopen_errors
 from pipelines.cluster.session import Session, check_paths, uses_gpu
 from pipelines.label.prepare import get_ready, prepare
 from pipelines.label.record import RunRecord, RunResult

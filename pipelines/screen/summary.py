@@ -5,6 +5,8 @@ from typing import Any
 from levit_batch.errors import ROW_ERROR_KINDS
 from levit_batch.job.config import JobConfig
 
+MANY_FILES = 10_000
+
 
 def summary(config: JobConfig, result: Any) -> str:
     """What was written, how fast, what failed, and where to look next."""
@@ -29,6 +31,8 @@ def summary(config: JobConfig, result: Any) -> str:
         lines.append(f"drift against {record['drift']['reference']['runs']} earlier runs: {record['drift']['why']}")
     if result.exit_code == 3:
         lines.append(f"more than output.max_error_rate={config.output.max_error_rate:g} of the rows have an error")
+    if (record.get("files") or 0) > MANY_FILES:
+        lines.append(f"{record['files']:,} files: `levit-batch compact {out}` merges the small ones of each shard")
     lines.append(f"table: {out}/data   page: {out}/report.html")
     return "\n".join(lines)
 

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.scale [--model 128S] [--images 2000 50000] [--replicas 1 2] [--chunks 100000]
 
 More images are the same shards repeated under other names. The large plan is of 100,000 chunks of one small row group each; for
-its resume every chunk file is there (a copy of one real file, whose name says that the chunk is done).
+what follows every chunk's file is there, and empty: planning by a listing, running again by the manifest, and a night of one
+new shard read none of them.
 """
 
 import argparse
@@ -17,11 +18,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from levit_batch.job.load import load_config
+from levit_batch.table.manifest import Manifest, read_manifest, write_manifest
+from pipelines.label.prepare import Prepared
+from pipelines.label.prepare import prepare as prepare_job
 from tests.benchmarks.peers import measure, prepare
 
 PLAN = """
@@ -44,6 +50,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="*", default=[2000, 50000])
     parser.add_argument("--replicas", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--chunks", type=int, default=100_000, help="0: leave the large plan out")
+    parser.add_argument("--per-shard", type=int, default=1000, help="chunks of a shard of the large plan")
     parser.add_argument("--chunk-rows", type=int, default=100)
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir(), "levit-batch-benchmark"))
     args = parser.parse_args()
@@ -55,7 +62,7 @@ def main() -> None:
                 print(json.dumps(grow(args, images, checkpoint, count, least, replicas)), flush=True)
     if args.chunks:
         _, checkpoint = prepare(args.data, args.model, max(least, 10), 5)
-        print(json.dumps(large_plan(args.data, checkpoint, args.chunks)), flush=True)
+        print(json.dumps(large_plan(args.data, checkpoint, args.chunks, args.per_shard)), flush=True)
 
 
 def grow(args: argparse.Namespace, images: Path, checkpoint: Path, count: int, least: int, replicas: int) -> dict:
@@ -82,26 +89,39 @@ def write_job(folder: Path, source: str, checkpoint: Path, compute: dict) -> Pat
     return folder / "job.yaml"
 
 
-def large_plan(data: Path, checkpoint: Path, chunks: int) -> dict[str, float]:
-    """Seconds and memory of planning `chunks` chunks, and of running a job of which all of them are done."""
+def large_plan(data: Path, checkpoint: Path, chunks: int, per_shard: int) -> dict[str, Any]:
+    """Seconds and memory of a table of `chunks` chunks: planning it, running again with nothing to do, a night of one new shard.
+
+    Its files are empty, and only named by a manifest: whoever reads one of them fails.
+    """
     with tempfile.TemporaryDirectory(dir=data) as name:
-        folder = Path(name)
-        shards(folder / "images", chunks)
-        job = write_job(folder, f"{folder}/images", checkpoint, {"chunk_rows": 1})
-        said = subprocess.run([sys.executable, "-c", PLAN, str(job)], capture_output=True, text=True, check=True).stdout
-        count, planned, memory, cpu = said.split()
+        folder, told = Path(name), {"chunks": chunks, "shards": chunks // per_shard}
+        shards(folder / "images", chunks, per_shard)
+        job = write_job(folder, f"{folder}/images", checkpoint, {"chunk_rows": 1, "gpus_per_replica": 0})
+        planned = subprocess.run([sys.executable, "-c", PLAN, str(job)], capture_output=True, text=True, check=True)
+        _, told["plan_seconds"], told["plan_memory"], told["plan_cpu_seconds"] = map(float, planned.stdout.split())
         finish(folder, job)
-        before = cpu_of_children()
-        began = time.time()
-        run = subprocess.run([sys.executable, "-m", "pipelines.cli", "run", str(job), "--json"], capture_output=True)
-        took = time.time() - began
-        state = json.loads(run.stdout)["run"] if run.returncode == 0 else run.stderr.decode()[-2000:]
-        resumed = cpu_of_children() - before
-    return {
-        "chunks": int(count), "plan_seconds": float(planned), "plan_memory": int(memory), "resume_seconds": took,
-        "plan_cpu_seconds": float(cpu), "resume_cpu_seconds": resumed,
-        "resume_state": state if isinstance(state, str) else state["state"],
-    }  # fmt: skip
+        told |= command("listing", "plan", str(job))
+        manifest(folder, job)
+        told |= command("nothing_new", "run", str(job))
+        shutil.copyfile(folder / "images/00000.parquet", folder / "images/new.parquet")
+        told |= command("one_new_shard", "run", str(job))
+        record = json.loads(max((folder / "out/runs").iterdir()).read_text())
+        return told | {"labelled": record["rows"], "labelled_at": record["seconds_to_first_chunk"]}
+
+
+def command(name: str, *words: str) -> dict[str, Any]:
+    """Wall and CPU seconds of a command, and the memory of its largest process."""
+    code = "import resource, sys; from pipelines.cli import main; main({!r}); "
+    code += "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    before, began = cpu_of_children(), time.time()
+    run = subprocess.run([sys.executable, "-c", code.format(list(words))], capture_output=True, text=True)
+    if run.returncode:
+        raise SystemExit(f"{name}: {run.stdout[-1000:]}{run.stderr[-2000:]}")
+    took, used = time.time() - began, cpu_of_children() - before
+    return {f"{name}_{what}": value for what, value in (
+        ("seconds", took), ("cpu_seconds", used), ("memory", int(run.stdout.split()[-1]) * 1024)
+    )}  # fmt: skip
 
 
 def cpu_of_children() -> float:
@@ -110,39 +130,58 @@ def cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def shards(folder: Path, chunks: int) -> None:
-    """`chunks` rows of one tiny image, a row group each, 1,000 a file."""
+def shards(folder: Path, chunks: int, per_shard: int) -> None:
+    """`chunks` rows of one tiny image, a row group each, `per_shard` a file."""
     folder.mkdir()
     file = io.BytesIO()
     Image.new("RGB", (8, 8), (200, 60, 20)).save(file, "JPEG")
     cell = {"bytes": file.getvalue(), "path": None}
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    per_file = min(chunks, 1000)
-    table = pa.table({"image": pa.array([cell] * per_file, kind)})
+    table = pa.table({"image": pa.array([cell] * per_shard, kind)})
     pq.write_table(table, folder / "00000.parquet", row_group_size=1)
-    for i in range(1, chunks // per_file):
+    for i in range(1, chunks // per_shard):
         shutil.copyfile(folder / "00000.parquet", folder / f"{i:05d}.parquet")
 
 
 def finish(folder: Path, job: Path) -> None:
-    """Every chunk file of the plan, as if the job had run: its first ones by a real run."""
+    """An empty file for each chunk of the plan, as if the job had run: its first ones by a real run."""
     subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "run", str(job), "--limit", "4"], capture_output=True, check=False
     )
-    from levit_batch.job.load import load_config
-    from pipelines.label.prepare import prepare as prepare_job
-
-    prepared = prepare_job(load_config(str(job)), False)
-    real = next((folder / "out/data").rglob("*/*.parquet"))
+    empty = folder / "empty"
+    empty.touch()
+    prepared = prepared_job(job)
     for chunk in prepared.chunks:
         place = Path(prepared.output.chunk_place(chunk).path)
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.exists():
             continue
         try:
-            os.link(real, place)
-        except OSError:  # a file has at most so many names: go on with a copy
-            real = Path(shutil.copyfile(real, place))
+            os.link(empty, place)
+        except OSError:  # a file has at most so many names: go on with another
+            empty = empty.with_name(empty.name + "_")
+            empty.touch()
+            os.link(empty, place)
+
+
+def manifest(folder: Path, job: Path) -> None:
+    """The manifest of all these files, as the run that wrote them would have left it."""
+    output, chunks = prepared_job(job).output, prepared_job(job).chunks
+    few = read_manifest(output)
+    one = few.files.slice(0, 1).to_pylist()[0] | {"errors": 0}
+    columns = {name: pa.array([value], few.files.schema.field(name).type) for name, value in one.items()}
+    same = pa.array([0] * len(chunks))
+    columns = {name: column.take(same) for name, column in columns.items()}
+    columns["path"] = pa.array([f"data/{output.chunk_name(chunk)}" for chunk in chunks])
+    columns["shard"] = pa.array([chunk.shard for chunk in chunks])
+    columns["first"] = columns["last"] = pa.array([chunk.first for chunk in chunks])
+    columns["version"] = pa.array([chunk.version for chunk in chunks])
+    files = pa.table(columns, schema=few.files.schema).sort_by("path")
+    write_manifest(output, Manifest(files, few.sums | {"rows": len(chunks)}))
+
+
+def prepared_job(job: Path) -> Prepared:
+    return prepare_job(load_config(str(job)), False)
 
 
 if __name__ == "__main__":

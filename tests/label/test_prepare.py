@@ -1,5 +1,6 @@
-"""What a run keeps of its source's footers, and a plan does not."""
+"""What a run keeps of what it learnt from its source, and a plan does not."""
 
+import json
 import os
 import shutil
 
@@ -37,3 +38,10 @@ def test_a_limited_run_forgets_no_file_that_it_did_not_reach(tmp_path, checkpoin
     prepare(load_config(job.file, ["source.limit=1"]), False).write_job()
     assert pq.read_metadata(job.output / "_shards.parquet").num_rows == 5
     assert [path.name for path in job.output.iterdir() if path.name not in ("job.json", "_shards.parquet")] == []
+
+
+def test_job_json_says_what_the_source_says_of_kept_columns(tmp_path, checkpoint):
+    job = Job(tmp_path, checkpoint, source={"keep_columns": ["label"]})
+    prepare(load_config(job.file), False).write_job()
+    kept = json.loads((job.output / "job.json").read_text())["kept_features"]
+    assert kept["source_label"]["_type"] == "ClassLabel" and len(kept["source_label"]["names"]) == 10

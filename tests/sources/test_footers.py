@@ -145,5 +145,5 @@ def test_it_holds_no_address_and_does_not_travel(tmp_path):
     assert len(list(source.shards())) == 3
     source.footers.save(whole=True)
     assert b"secret" not in kept.read_bytes() and "secret" not in str(pq.read_table(kept).to_pydict())
-    sent = pickle.loads(pickle.dumps(source))
-    assert sent.footers.known == sent.footers.used == {} and len(pickle.dumps(source)) < 3000
+    sent = pickle.dumps(source)
+    assert b"footers" not in sent and len(list(pickle.loads(sent).shards())) == 3

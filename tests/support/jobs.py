@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from levit_batch.table.output import SHARDS
 from tests.support import DIGITS, ROOT
 
 COMMAND = [sys.executable, "-m", "pipelines.cli"]
@@ -76,7 +77,7 @@ class Job:
 
     def leftovers(self) -> list[str]:
         """Files and folders that a finished job must not leave."""
-        names = [path for path in self.output.rglob("*") if path.name.startswith((".", "_"))]
+        names = [path for path in self.output.rglob("*") if path.name.startswith((".", "_")) and path.name != SHARDS]
         return [str(path.relative_to(self.output)) for path in names]
 
 

@@ -22,12 +22,14 @@ import pipelines.label.run
 from levit_batch.errors import LevitBatchError
 from levit_batch.job.chunks import chunk_table
 from levit_batch.job.config import JobConfig
+from levit_batch.table.compact import compact
+from levit_batch.table.lock import locked
 from levit_batch.table.output import Output
 from pipelines.cluster.sizing import Size
 from pipelines.label.execute import make_work
 from pipelines.label.prepare import Prepared, prepare
 from pipelines.label.replica import Replica
-from tests.support.nights_faults import Dead, Fault, faulty, watch
+from tests.support.nights_faults import Dead, Fault, faulty, settling_all, watch
 from tests.support.nights_images import Model
 
 MEAN_ROWS = 6  # of the shards of an image folder
@@ -86,6 +88,22 @@ class Engine:
                     raise
                 return Ended("traceback", self.planned.last, f"{type(e).__name__}: {e}")
         return Ended(end, self.planned.last)
+
+
+    def compact(self, config: JobConfig, root: str, fault: Fault | None, rows: int) -> "Ended":
+        """`levit-batch compact`, until its end."""
+        output = Output(config.output)
+        with faulty(fault, root), settling_all():
+            try:
+                with locked(output.place) as claim:
+                    compact(output, claim.require, rows)
+            except Dead:
+                return Ended("killed", None)
+            except (LevitBatchError, OSError) as e:
+                if fault is None or not fault.happened:
+                    raise
+                return Ended("failed", None, f"{type(e).__name__}: {e}")
+        return Ended("exit 0", None)
 
 
 class Ended:

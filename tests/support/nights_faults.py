@@ -93,6 +93,13 @@ def faulty(fault: Fault | None, root: str) -> Iterator[None]:
         running.fault, running.root, running.settling = before
 
 
+@contextlib.contextmanager
+def settling_all() -> Iterator[None]:
+    """All that is done inside replaces shards."""
+    running.settling = True
+    yield
+
+
 def around(kind: str, path: Any, make: Callable[[], Any]) -> Any:
     if running.fault is None or not os.fspath(path).startswith(running.root):
         return make()

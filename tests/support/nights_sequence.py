@@ -60,6 +60,8 @@ class Sequence:
                         self.said.append(f"  {self.world.step()}")
                     if self.chance.random() < 0.8:
                         self.world.heal()
+                    if self.chance.random() < 0.25:
+                        self.compact()
                     self.night()
                 self.last()
             finally:
@@ -136,6 +138,27 @@ class Sequence:
         elif fault is None or not fault.happened:
             self.require_refused(before, after, ended, limit, most)
         return ended
+
+    def compact(self) -> None:
+        """The small files are merged; every row stays where it was."""
+        before, fault = self.table(), self.fault() if self.chance.random() < 0.6 else None
+        if fault and fault.what == "call":
+            fault.what = "kill"
+        self.store.bury()
+        rows = self.chance.choice([7, 12, 1000])
+        ended = self.engine.compact(self.config(None), self.store.root.path, fault, rows)
+        self.say(f"compact to {rows} rows", None, {}, fault, ended)
+        after, seen = self.table(), self.store.exchanges or not (fault and fault.happened)
+        if not self.doubles:
+            after.require_once()
+        if ended.done or not self.crossed:
+            after.require_manifest(exact=ended.done)
+        for folder in {*before.pieces, *after.pieces} - before.committed.keys() if seen else ():
+            for version in {piece.version for piece in [*before.pieces.get(folder, []), *after.pieces.get(folder, [])]}:
+                if before.of(folder, version) != after.of(folder, version):
+                    raise WrongError(f"{self.names[folder]}: {before.pieces.get(folder)} became {after.pieces.get(folder)}")
+        if ended.done:
+            self.crossed = False
 
     def start(self, limit: int | None, flags: dict[str, bool], fault: Fault | None, most: float) -> Ended:
         self.store.bury()

@@ -218,7 +218,7 @@ def require_kept(before: Table, after: Table, shards: dict[str, str], may_go: se
     """
     planned = {folder_of(name): version for name, version in shards.items()}
     for folder, pieces in before.pieces.items():
-        if before.same(after, folder):
+        if before.same(after, folder) or (folder in before.committed and not in_one_step):
             continue
         pieces = before.committed.get(folder, pieces)
         name, version = before.names[folder], planned.get(folder)
