@@ -28,6 +28,7 @@ from pipelines.label.replica import DecodeTask, Replica
 from pipelines.label.work import Part, unpack
 
 MODEL_IMAGES = 64
+OTHER_BATCH, OTHER_GPU_BATCH = 32, 1024  # measured beside the job's own
 LEAST_BATCHES = 4  # on a GPU, where one computes while the next is on its way
 
 
@@ -128,7 +129,7 @@ def models(prepared: Prepared, sample: Sample, say: Callable[[str], None]) -> li
     pixels = np.concatenate(list(decoder.batches(part, sample.tables)))[:MODEL_IMAGES]
     dtypes = dict.fromkeys([prepared.dtype, "float32", "float16" if gpu else "bfloat16"])
     own = make_runtime(config.model, gpu, "float32", config.compute.batch_size).batch
-    sizes = dict.fromkeys([own, 1024 if gpu else 32])
+    sizes = dict.fromkeys([own, OTHER_GPU_BATCH if gpu else OTHER_BATCH])
     rates = []
     for name, dtype, batch in itertools.product(FASTEST_FIRST, dtypes, sizes):
         if name != "torch" and batch != own:  # each would be an export of its own

@@ -55,13 +55,14 @@ def test_all_of_it(config, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     for name, value in (("GPU_EDGE", 64), ("COPIED", 1 << 10)):
         monkeypatch.setattr(peak, name, value)
+    monkeypatch.setattr(measure, "OTHER_GPU_BATCH", 128)
     said = bench(config, images=40)
     spent, held = said["milliseconds"], said["balance"]
     assert said["rows"] == 4 * 64 and said["backend"]["batch"] == 64  # 40 are no batch
     machine = Machine(gpus=1, replicas=1, decoders=15)
     assert said["machine"]["replicas"] == 1 and said["estimate"]["images_per_second"] == pytest.approx(machine.rate(spent))
     assert held["decoders"] == 15 and 0 < held["gpu_share"] <= 1
-    assert {m["batch"] for m in said["models"]} == {64, 1024} and all(m["images_per_second"] for m in said["models"])
+    assert {m["batch"] for m in said["models"]} == {64, 128} and all(m["images_per_second"] for m in said["models"])
     assert said["limit"]["reached"] <= 1.0001 and json.loads(json.dumps(said)) == said
     (line,) = (line for line in words(said) if line.startswith("balance"))
     assert "decoding would keep one GPU busy; the 15 here use" in line
