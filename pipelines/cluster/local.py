@@ -4,9 +4,11 @@ neither a folder nor a process behind, and ends when its job ends it, not before
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ QUIET = {
 NEEDLESS = ("start_monitor", "start_api_server", "start_log_monitor")
 
 KILLED_SECONDS = 5.0  # at most, for the kernel to take back what a killed process holds
+SHARED = "/dev/shm"
 MARK = "levit-batch"  # a file in a session's folder that its run holds locked for as long as it lives
 
 
@@ -60,6 +63,16 @@ def _remove_dead(mark: Path) -> None:
         with open(mark) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(mark.parent)
+
+
+def slow_store(store: float) -> str | None:
+    """Why objects in a Ray that was started here lie on a disk, in a line; None where they lie in memory. store: its bytes."""
+    if sys.platform != "linux" or (room := shutil.disk_usage(SHARED).free) >= store:
+        return None
+    return (
+        f"{SHARED} has room for {room / 1e9:.2g} GB, Ray's object store takes {store / 1e9:.2g} GB: it is on a disk, and decoded "
+        f"pixels pass through it; make {SHARED} larger (Docker: --shm-size={math.ceil(1.1 * store / 1e9)}g)"
+    )
 
 
 @contextlib.contextmanager
