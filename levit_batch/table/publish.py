@@ -107,6 +107,7 @@ def commit(output: Output, manifest: Manifest, change: Change, require: Callable
     write_manifest(output, manifest)
     for folder in names:
         clear_staged(output, folder)
+    require()  # or it was another's manifest that this one replaced: whoever calls says so (`marked`)
     return manifest
 
 
@@ -149,6 +150,7 @@ def finish_publish(output: Output, require: Callable[[], None]) -> None:
         write_manifest(output, manifest.settled())
         for folder in names:
             clear_staged(output, folder)
+        require()  # or it was another's manifest that this one replaced
 
 
 @contextlib.contextmanager
