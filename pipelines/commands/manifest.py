@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.cron:
         raise ConfigError('--cron: a raycronjob needs one, for example --cron "0 2 * * *"')
-    print(ray_cron_job(config, values, kube, str(Cron.parse(args.cron, args.timezone)), args.timezone), end="")
+    print(ray_cron_job(config, values, kube, Cron.parse(args.cron, args.timezone).elsewhere(), args.timezone), end="")
     return 0
 
 

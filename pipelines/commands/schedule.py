@@ -42,7 +42,7 @@ def text_for(args: argparse.Namespace) -> str:
     cron = Cron.parse(args.cron, args.timezone)
     if args.target == "kuberay":
         config, values, kube = kubernetes(args)
-        return ray_cron_job(config, values, kube, str(cron), args.timezone)
+        return ray_cron_job(config, values, kube, cron.elsewhere(), args.timezone)
     (config, values), file = job_and_values(args), Path(args.config).resolve()
     name = args.name or resource_name(file.stem)
     hours = args.deadline / 3600
