@@ -37,8 +37,10 @@ class Jobs:
         try:
             self.client = _client(self.address)
         except (ConnectionError, RuntimeError, ValueError) as e:
+            if "ray[default]" in str(e):
+                raise ConfigError("clusters need a package more: pip install 'levit-batch[cluster]'") from None
             raise ConfigError(
-                f"--address {address}: no Ray dashboard answers there ({_first_line(e)}); it looks like http://HEAD:8265"
+                f"--address: no Ray dashboard answers at {address} ({_first_line(e)}); it looks like http://HEAD:8265"
             ) from None
 
     def check_version(self) -> str | None:
@@ -94,7 +96,7 @@ def _client(address: str) -> Any:
         if token:
             return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"})
     raise ConfigError(
-        f"--address {address}: the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
+        f"--address: {address} asks for the cluster's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
         "where it is not the one in ~/.ray/auth_token"
     )
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 
 def own_token(address: str) -> str | None:
-    """The token for the dashboard at `address`, unless that is on another machine, which may be anybody's, or the user has decided
-    otherwise (RAY_AUTH_MODE)."""
+    """The token for the dashboard at `address`, unless that is on another machine, which may be anybody's, or RAY_AUTH_MODE says
+    what to do."""
     if "RAY_AUTH_MODE" in os.environ or not _is_here(urlsplit(address).hostname):
         return None
     with suppress(OSError):

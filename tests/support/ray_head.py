@@ -16,8 +16,8 @@ import psutil
 
 
 class Head:
-    """Started when made; `kill` ends it as a power cut would, `close` tidily. Its processes know nothing of this checkout, and the
-    PATH nothing of their Python.
+    """Started when made; `kill` ends it as a power cut would, `close` tidily. Its processes know nothing of this checkout, and
+    the PATH nothing of their Python.
 
     python: another one, with Ray. home: where Ray looks for the user's token; without it the head asks for none.
     """
