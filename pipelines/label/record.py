@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import resource
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from levit_batch.table.stats import add_stats
 from pipelines.cluster.sizing import Size
 from pipelines.interrupt import interrupted
 from pipelines.label.prepare import Prepared
+from pipelines.label.process import peak_memory
 
 STATS_BATCH = 256  # records that are summed up in one go, so that a long job keeps none of them
 RUNS_READ = 10  # back from the newest, for what was measured
@@ -138,7 +138,7 @@ class RunRecord:
         ended = datetime.now(UTC)
         wall = (ended - self.started).total_seconds()
         plan = self.plan
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        own = peak_memory()
         return {
             "started": self.started.isoformat(timespec="milliseconds"),
             "ended": ended.isoformat(timespec="milliseconds"),

@@ -4,7 +4,6 @@
 """
 
 import functools
-import resource
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +21,7 @@ from levit_batch.table.refusal import writing
 from levit_batch.table.rows import output_table
 from levit_batch.table.stats import chunk_stats
 from levit_batch.table.write import read_record, write_chunk
-from pipelines.label.process import keep_memory, quick_imports
+from pipelines.label.process import keep_memory, peak_memory, quick_imports
 from pipelines.label.work import DECODED, Part, Work, pack, record_block, unpack
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class Replica:
             size = write_chunk(work.output, chunk, table, work.fingerprint, record)
         self.decoder.attempts.end(chunk)
         record["seconds"]["write"] = time.perf_counter() - since
-        return record | {"written": size, "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        return record | {"written": size, "peak_memory": peak_memory()}
 
     def predict(self, part: Part, pixels: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """Embeddings and logits of all images; what `pixels` itself takes (reading, decoding) is not counted here."""
