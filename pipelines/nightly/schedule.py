@@ -204,8 +204,8 @@ def hf_command(
 ) -> str:
     """The `hf jobs scheduled run` command. The configuration (`values`, as YAML has it) travels in an environment variable.
 
-    volumes: what is mounted, hf://buckets/OWNER/NAME:/FOLDER. Raises ConfigError for local paths that lie in none of them, and for
-    a time that is no single cron line in UTC, which is what the Hub goes by.
+    volumes: what is mounted, hf://buckets/OWNER/NAME:/FOLDER. Raises ConfigError for local paths that lie in none of them,
+    and for a time that is no single cron line in UTC, which is what the Hub goes by.
     """
     mounts = [_mount(volume) for volume in volumes]
     for key, path in local_paths(config):
