@@ -4,7 +4,6 @@ Ray restarts a dead replica and replays its tasks, for ever, once there is room;
 make room. Only when a node took all replicas with it does nothing happen any more. With a Ray of other internals nobody looks.
 """
 
-import os
 import time
 
 from ray.data import DataContext
@@ -16,7 +15,6 @@ try:
 except ImportError:
     ExecutionCallback = object
 
-BY_NAME = "RAY_DATA_EXECUTION_CALLBACKS"  # where Ray looks for callbacks, too
 PATIENCE = 60.0  # seconds for the first replica to restart; it takes about ten, mostly for importing torch
 
 
@@ -51,11 +49,7 @@ class Supervisor(ExecutionCallback):
 def supervise(context: DataContext) -> None:
     """Have every execution under `context` supervised, where this Ray lets callbacks in."""
     classes = getattr(context, "custom_execution_callback_classes", None)
-    if ExecutionCallback is object:
-        return
-    if classes is None:  # Ray 2.54 and before
-        os.environ.setdefault(BY_NAME, f"{__name__}.{Supervisor.__name__}")
-    elif Supervisor not in classes:
+    if classes is not None and ExecutionCallback is not object and Supervisor not in classes:
         classes.append(Supervisor)
 
 

@@ -20,7 +20,7 @@ from pipelines.submit.ship import CONFIG_NAME, START_NAME, environment, ship
 from pipelines.submit.token import own_token
 
 RUNNING = ("PENDING", "RUNNING")
-OLDEST_RAY = (2, 50)
+OLDEST_RAY = (2, 59)  # has what pipelines/label/execute.py asks of a pool of actors
 POLL = 1.0  # seconds between two looks at a job
 SILENCE = 60.0  # seconds that a cluster may not answer before it counts as gone
 STOP_WAIT = 60.0
@@ -85,14 +85,13 @@ class Jobs:
 
 def _client(address: str) -> Any:
     """A JobSubmissionClient, with the user's own token where the head wants one. Raises ConfigError where it has another."""
-    from ray import exceptions
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    refused = getattr(exceptions, "AuthenticationError", ())  # a newer Ray has it
-    with suppress(refused):
+    with suppress(AuthenticationError):
         return JobSubmissionClient(address)
     token = own_token(address)
-    with suppress(refused):
+    with suppress(AuthenticationError):
         if token:
             return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"})
     raise ConfigError(

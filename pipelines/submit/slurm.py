@@ -64,7 +64,7 @@ def sbatch_script(config: JobConfig, slurm: Slurm) -> str:
 cd {shlex.quote(str(slurm.folder))} || exit
 export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"
 export RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID" RAY_USAGE_STATS_ENABLED=0 RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
-# Whoever reaches its port but has not its token cannot use this cluster (from Ray 2.52 on).
+# Whoever reaches its port but has not its token cannot use this cluster.
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):{PORT}
