@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import resource
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pipelines.cluster.sizing import Size
 from pipelines.interrupt import interrupted
 from pipelines.label.pace import KEY, Pace
 from pipelines.label.prepare import Prepared
+from pipelines.label.process import peak_memory
 from pipelines.label.work import of_json
 
 STATS_BATCH = 256  # records that are summed up in one go, so that a long job keeps none of them
@@ -169,7 +169,7 @@ class RunRecord:
         ended = datetime.now(UTC)
         wall = (ended - self.started).total_seconds()
         plan = self.plan
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        own = peak_memory()
         return {
             "started": self.started.isoformat(timespec="milliseconds"),
             "ended": ended.isoformat(timespec="milliseconds"),

@@ -5,7 +5,6 @@
 
 import functools
 import itertools
-import resource
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +21,7 @@ from levit_batch.table.attempts import PREDICT
 from levit_batch.table.refusal import writing
 from levit_batch.table.rows import output_table
 from levit_batch.table.write import read_record, write_chunk
-from pipelines.label.process import die, keep_memory, quick_imports
+from pipelines.label.process import die, keep_memory, peak_memory, quick_imports
 from pipelines.label.work import DECODED, Part, Work, as_json, pack, record_block, sent, unpack
 
 FIRST = 8  # images that a model is tried with before its time counts
@@ -130,7 +129,7 @@ class Replica:
         record["seconds"]["write"] = time.perf_counter() - since
         record = sent(work.output, chunk, record, size) | {"looks": as_json(self.album.add(table, watch))}
         record |= {"cold": part.cold or "load" in part.seconds, "gpu": self.gpu()}
-        return record | {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        return record | {"peak_memory": peak_memory()}
 
     def predict(
         self, part: Part, pixels: Iterable[np.ndarray], watch: "Watch"
