@@ -26,6 +26,7 @@ COMMANDS = (
     "evaluate",
     "compact",
     "show",
+    "search",
     "export",
     "diff",
     "history",

@@ -1,0 +1,5 @@
+"""What the stored embeddings tell, without an image or a model: what is like what.
+
+vectors    the embeddings of a table, block after block
+search     the rows nearest to one vector, by an exact scan
+"""
