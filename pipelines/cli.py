@@ -27,6 +27,7 @@ COMMANDS = (
     "compact",
     "show",
     "search",
+    "review",
     "export",
     "diff",
     "history",

@@ -19,15 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from levit_batch.results.near.search import search
-    from levit_batch.results.near.vectors import files_with_embeddings
     from levit_batch.table.read import job_of, open_output
-    from pipelines.screen.scan import scanning
+    from pipelines.screen.scan import bars
 
     output = open_output(args.output)
-    job, files = job_of(output), files_with_embeddings(output)
+    job = job_of(output)
     query, vector, itself = _query(args, output, job)
-    with scanning("searching", files) as seen:
-        nearest, compared = search(output, vector, max(args.n, 1), itself, seen)
+    with bars() as step:
+        nearest, compared = search(output, vector, max(args.n, 1), itself, step)
     if args.html:
         from levit_batch.results.page.rows_page import render_rows
         from levit_batch.storage.place import place

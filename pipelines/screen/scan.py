@@ -1,19 +1,25 @@
-"""A bar while a table is scanned, on a terminal only."""
+"""Bars with the time that is left while a table is read or compared, on a terminal only."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from levit_batch.table.read import ChunkFile
+from levit_batch.results.near.vectors import Step
 from pipelines.screen.console import InertConsole
 
 
 @contextmanager
-def scanning(what: str, files: list[ChunkFile]) -> Iterator[Callable[[int], None]]:
-    """Yields what is told the rows of each block. The bar knows the time that is left, as the files' names tell their rows."""
-    total = sum(file.written.stop - file.written.first for file in files if file.written.stop is not None)
+def bars() -> Iterator[Step]:
+    """Yields what is told how far each part of the work is: a bar a part."""
+    tasks: dict = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("left:"), TimeRemainingColumn())
-    with Progress(*columns, console=InertConsole(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(what, total=total or None)
-        yield lambda rows: bar.advance(task, rows)
+    on = InertConsole(stderr=True)
+    with Progress(*columns, console=on, transient=True, redirect_stdout=False, disable=not on.is_terminal) as shown:
+
+        def step(part: str, more: int, total: int | None) -> None:
+            if part not in tasks:
+                tasks[part] = shown.add_task(part, total=total)
+            shown.advance(tasks[part], more)
+
+        yield step

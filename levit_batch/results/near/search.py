@@ -1,6 +1,5 @@
 """The rows of a table nearest to one vector, by an exact scan of the stored embeddings: no index, no model."""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -9,7 +8,7 @@ import pyarrow as pa
 from levit_batch.errors import ConfigError, OutputError
 from levit_batch.results.best import Best, Pick
 from levit_batch.results.looks import COLUMNS, pick_row
-from levit_batch.results.near.vectors import cosines, files_with_embeddings, over_vectors
+from levit_batch.results.near.vectors import Step, cosines, files_with_embeddings, over_vectors, rows_of, silent
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.read import ChunkFile, job_of
 
@@ -21,15 +20,15 @@ def search(
     query: np.ndarray,
     n: int = 20,
     itself: tuple[str, int] | None = None,
-    seen: Callable[[int], None] | None = None,
+    step: Step = silent,
 ) -> tuple[list[Pick], int]:
     """The `n` rows whose embeddings have the largest cosine similarity to `query` [D], nearest first, and how many were compared.
 
-    itself: (shard, row) that is not compared. seen: told the rows of each block. A pick has its `similarity`; equal ones stand
+    itself: (shard, row) that is not compared. A pick has its `similarity`; equal ones stand
     in the order of shard and row. Raises OutputError when embeddings were not written or have another width.
     """
     files, names = files_with_embeddings(output), job_of(output)["class_names"]
-    best, compared = Best(n), 0
+    best, compared, total = Best(n), 0, rows_of(files)
 
     def near(file: ChunkFile, rows: pa.Table, vectors: np.ndarray) -> tuple[ChunkFile, pa.Table, np.ndarray]:
         if vectors.shape[1] != len(query):
@@ -40,8 +39,7 @@ def search(
         places = np.flatnonzero(_others(rows, itself))
         best.add(-similarity[places], places, partial(pick_row, rows, file.written.version, names, NEAREST))
         compared += len(places)
-        if seen:
-            seen(len(rows))
+        step("searching", rows.num_rows, total)
     return [_said(pick) for pick in best.kept], compared
 
 

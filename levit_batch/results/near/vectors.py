@@ -23,6 +23,11 @@ CACHED = 2048  # rows whose float32 a core's cache holds: turned around faster t
 SMALLEST = np.float32(1e-30)  # what a length is divided by at least
 
 Work = Callable[[ChunkFile, pa.Table, np.ndarray], Made]
+Step = Callable[[str, int, int | None], None]  # told the part of the work, how much more of it is done, and of how much
+
+
+def silent(part: str, more: int, total: int | None) -> None:
+    """A step that nobody watches."""
 
 
 def files_with_embeddings(output: Output) -> list[ChunkFile]:
@@ -31,6 +36,12 @@ def files_with_embeddings(output: Output) -> list[ChunkFile]:
     if "embedding" not in schema_of(files[0]).names:
         raise OutputError(f"{output}: has no embeddings; label again with predict.embeddings=float16 (into a new output.path)")
     return files
+
+
+def rows_of(files: Sequence[ChunkFile]) -> int | None:
+    """The rows of `files` as their names tell them; None where one does not."""
+    stops = [file.written.stop for file in files]
+    return None if None in stops else sum(stops) - sum(file.written.first for file in files)
 
 
 def over_vectors(files: Sequence[ChunkFile], columns: Sequence[str], work: Work) -> Iterator[Made]:
