@@ -28,6 +28,7 @@ COMMANDS = (
     "show",
     "search",
     "review",
+    "select",
     "export",
     "diff",
     "history",

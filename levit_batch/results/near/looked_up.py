@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,20 +20,27 @@ GROUPS, SHOWN = 12, 24  # of copies, of outliers and suspected labels, that are 
 
 def look_up(output: Output, wanted: Iterable[Where]) -> dict[Where, Pick]:
     """The picks of those `wanted` rows that the output has."""
-    by_folder: dict[str, set[int]] = {}
-    for shard, row in wanted:
-        by_folder.setdefault(folder_of(shard), set()).add(row)
-    files = [file for file in chunk_files(output) if any(_holds(file, row) for row in by_folder.get(file.folder, ()))]
     names, found = job_of(output)["class_names"], {}
+    files, rows = holding(output, wanted)
     for file, table in scan_files(files, COLUMNS):
-        for i in pc.indices_nonzero(pc.is_in(table["row"], pa.array(by_folder[file.folder]))).to_pylist():
+        for i in pc.indices_nonzero(pc.is_in(table["row"], pa.array(rows[file.folder]))).to_pylist():
             pick = pick_row(table, file.written.version, names, "", i)
             found[pick["shard"], pick["row"]] = {name: value for name, value in pick.items() if name != "place"}
     return found
 
 
-def _holds(file: ChunkFile, row: int) -> bool:
-    return file.written.first <= row and (file.written.stop is None or row < file.written.stop)
+def holding(output: Output, wanted: Iterable[Where]) -> tuple[list[ChunkFile], dict[str, np.ndarray]]:
+    """The chunk files that hold some of the `wanted` rows, and these rows, sorted, by their shard's folder."""
+    by_folder: dict[str, list[int]] = {}
+    for shard, row in wanted:
+        by_folder.setdefault(folder_of(shard), []).append(row)
+    rows = {folder: np.sort(numbers) for folder, numbers in by_folder.items()}
+    return [file for file in chunk_files(output) if file.folder in rows and _holds(file, rows[file.folder])], rows
+
+
+def _holds(file: ChunkFile, rows: np.ndarray) -> bool:
+    first, stop = np.searchsorted(rows, [file.written.first, file.written.stop or rows[-1] + 1])
+    return bool(first < stop)
 
 
 def examples(output: Output) -> dict[str, list[list[Pick]]]:
