@@ -32,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
         from levit_batch.storage.place import place
 
         lined = [pick | {"line": f"similarity {pick['similarity']:.4f}"} for pick in nearest]
-        page = render_rows(f"Nearest to {args.query}", args.output, job, [("Asked for", [query]), ("Nearest", lined)])
+        page = render_rows("Nearest rows", args.output, job, [("Asked for", [query]), ("Nearest", lined)])
         place(args.html).write_bytes(page.encode())
     if args.json:
-        print(json.dumps({"query": args.query, "compared": compared, "nearest": [_plain(pick) for pick in nearest]}))
+        asked, found = {name: query[name] for name in ("shard", "row")}, [_plain(pick) for pick in nearest]
+        print(json.dumps({"query": asked, "compared": compared, "nearest": found}))
     else:
         _print(nearest, compared)
         if args.html:

@@ -92,6 +92,7 @@ def test_an_image_finds_the_row_that_holds_it(digits, tmp_path, capsys):
 
 
 def test_it_prints_a_table(digits, capsys):
+    assert json.loads(run(capsys, digits.path, ROW, "--json")[1])["query"] == {"shard": COPIES, "row": 0}
     code, out, _ = run(capsys, digits.path, ROW, "-n", "2")
     lines = out.splitlines()
     assert code == 0 and lines[0].split() == ["similarity", "label", "score", "target", "shard", "row"]
@@ -116,6 +117,8 @@ def test_other_weights_are_refused(digits, checkpoint, capsys):
     image = str(ROOT / "configs/demo/report.png")
     code, _, err = run(capsys, digits.path, image, "--checkpoint", str(checkpoint))
     assert code == 2 and "are not those that labelled the output" in err and len(err.splitlines()) == 1
+    code, _, err = run(capsys, digits.path, image, "--checkpoint", "/nowhere/levit")
+    assert code == 2 and "/nowhere/levit" in err and len(err.splitlines()) == 1
 
 
 def test_an_error_row_and_an_output_without_embeddings(tmp_path, capsys):
