@@ -10,6 +10,7 @@ from cleanlab import Datalab
 from cleanlab.filter import find_label_issues
 from sklearn.neighbors import NearestNeighbors
 
+from levit_batch.errors import OutputError
 from levit_batch.results.near import neighbours as module
 from levit_batch.results.near.neighbours import groups, neighbours
 from levit_batch.results.near.review import review
@@ -207,3 +208,30 @@ def test_in_a_store(tmp_path, s3, capsys):
         assert main([*words, "--json"]) == 0
         answer = json.loads(capsys.readouterr().out)
         assert answer.get("rows", 78) and answer.get("compared", 77) == 77
+
+
+def test_broken_off_it_leaves_the_last_table_and_repeated_it_writes_the_same(tmp_path):
+    made = make_output(tmp_path)
+    review(made.output)
+    before, files = reviewed(made.output), set(made.path.iterdir())
+
+    def broken_off(part, more, total):
+        if part == "comparing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        review(made.output, 0.5, broken_off)
+    assert reviewed(made.output).equals(before, check_metadata=True) and set(made.path.iterdir()) == files
+    review(made.output)
+    assert reviewed(made.output).equals(before, check_metadata=True)
+
+
+def test_a_row_that_is_alone(tmp_path):
+    made = make_output(tmp_path, shards=1, rows=1, bad=0)
+    said = review(made.output)
+    assert said["rows"] == said["alone"] == 1 and said["outliers"] == said["copies"] == 0
+    assert reviewed(made.output).select(["copies", "nearest_row", "distance", "outlier"]).to_pylist() == [
+        {"copies": None, "nearest_row": None, "distance": None, "outlier": False}
+    ]
+    with pytest.raises(OutputError, match="no row has an embedding"):
+        review(make_output(tmp_path / "bad", shards=1, rows=2, bad=2).output)
