@@ -13,7 +13,7 @@ from levit_batch.errors import RowError
 from levit_batch.pixels.decode import decode
 from levit_batch.table.output import Output
 from tests.support import ROOT
-from tests.support.labelled import label_here
+from tests.support.in_process import label_here
 
 COPIES, WRONG = "copies.parquet", 30
 KINDS = ("re-encoded", "resized", "mirrored")

@@ -14,7 +14,7 @@ from levit_batch.errors import OutputError
 from levit_batch.results.near import neighbours as module
 from levit_batch.results.near.neighbours import groups, neighbours
 from levit_batch.results.near.review import review
-from levit_batch.results.near.spill import Spilled
+from levit_batch.results.near.spill import Spilled, best_two
 from levit_batch.results.near.suspects import Suspects
 from levit_batch.table.read import scan
 from levit_batch.table.rows import list_matrix
@@ -125,6 +125,19 @@ def test_unsure_models_are_judged_as_cleanlab_judges_them(seed):
     suspects.learn(rows)
     expected = find_label_issues(target, probabilities, filter_by="confident_learning")
     assert (suspects.judge(rows)[1] >= 0).tolist() == expected.tolist() and 0 < expected.sum() < 400
+
+
+def test_a_target_that_is_not_among_the_stored_labels_has_a_share_of_the_rest(tmp_path):
+    made = make_output(tmp_path, top_k=2, accuracy=0.3)
+    review(made.output)
+    pairs = list(zip(good(made.output).to_pylist(), reviewed(made.output)["label_quality"].to_pylist(), strict=True))
+    unseen = [(row, quality) for row, quality in pairs if row["target"] not in (None, *row["top_labels"])]
+    assert unseen and all(quality == pytest.approx((1 - sum(row["top_scores"])) / 2) for row, quality in unseen)
+
+
+def test_a_table_of_one_label_a_row_has_no_second(tmp_path):
+    table = good(make_output(tmp_path, top_k=1).output)
+    assert best_two(table).tolist() == [[label, -1] for label in table["label"].to_pylist()]
 
 
 def test_planted_wrong_targets(digits, found):
