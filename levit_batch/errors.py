@@ -9,6 +9,7 @@ LevitBatchError
 │       ├── LockedError  another run holds it
 │       └── RefusedError its store takes nothing more
 ├── JobError             the job itself failed: exit code 1
+├── DeviceLostError      a GPU fails every call of this process from now on: the replica ends, and Ray starts another
 └── RowError             one image: never leaves the row it belongs to
 OSError
 └── LastingError         a store or a server that failed for good: no further attempt is made
@@ -58,6 +59,10 @@ class RefusedError(OutputError):
 
 class JobError(LevitBatchError):
     """The job could not finish although nothing in its configuration is wrong."""
+
+
+class DeviceLostError(LevitBatchError):
+    """The GPU answers this process no more."""
 
 
 class RowError(LevitBatchError):

@@ -2,6 +2,10 @@
 
 import os
 import signal
+import sysconfig
+import venv
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +49,19 @@ def s3(s3_server, monkeypatch):
     """An object store, shared by a module's tests, that this process and those it starts talk to."""
     s3_server.use(monkeypatch)
     return s3_server
+
+
+@pytest.fixture
+def python_without(tmp_path):
+    """Gives, for a package, a Python that has what this one has, but neither that package nor ours."""
+
+    def make(package):
+        folder = tmp_path / f"without-{package}"
+        venv.create(folder, symlinks=True)
+        target = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
+        for item in Path(find_spec(package).origin).parents[1].iterdir():
+            if not item.name.startswith(package) and item.suffix != ".pth":
+                (target / item.name).symlink_to(item)
+        return str(folder / "bin" / "python")
+
+    return make

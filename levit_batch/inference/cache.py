@@ -25,7 +25,7 @@ KEPT = 10  # graphs, of 30 to 160 MB each: those that were used last
 def exported(name: str, folded: nn.Module, runtime: Runtime) -> Exported | None:
     """The export of `folded` for the backend `name`: from the cache where it is there and intact, else made and kept."""
     module = backend_module(name)
-    if module.EXTRA == "":
+    if not module.EXTRA:
         return None
     folder = cache_folder() / f"{name}-{_key(name, folded, runtime)}"
     graph = _read(folder)
@@ -49,7 +49,7 @@ def cache_folder() -> Path:
 def _key(name: str, folded: nn.Module, runtime: Runtime) -> str:
     """A hash of all that shapes the graph: weights with normalisation and heads folded in, code, versions and batch."""
     sha = hashlib.sha256(repr((folded.config, runtime)).encode())
-    for package in ("torch", backend_module(name).PACKAGE):
+    for package in ("torch", *backend_module(name).PACKAGES):
         sha.update(importlib.metadata.version(package).encode())
     for code in (fold, backend_module(name)):
         sha.update(inspect.getsource(code).encode())

@@ -1,4 +1,7 @@
-"""Does a backend answer what torch answers in float32? Asked once in every replica, with the first real images and made ones."""
+"""Does a backend answer what torch answers in float32? Asked once in every replica, with the first real images and made ones.
+
+On a GPU, of both its graphs: for a whole batch, and for few images over what that left behind.
+"""
 
 import numpy as np
 import torch
@@ -28,7 +31,10 @@ class CheckedBackend:
         if self.folded is not None:
             # A first chunk may be one image, or all grey: the made ones have every colour and tell any two graphs apart.
             asked = np.concatenate([pixels[:IMAGES], made_images(pixels.shape[1:])])
-            check(self.backend(asked)[1], reference(self.folded, asked), self.name, self.dtype)
+            expected = reference(self.folded, asked)
+            for times in dict.fromkeys((-(-self.batch // len(asked)), 1)):
+                logits = self.backend(np.concatenate([asked] * times))[1]
+                check(logits, np.concatenate([expected] * times), self.name, self.dtype)
             self.folded = None  # its memory is not needed any more
         return self.backend(pixels)
 

@@ -1,6 +1,7 @@
 """A model on its way from the driver, where it is folded and exported, to the replicas, where it runs."""
 
 import copy
+import socket
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from levit_batch.errors import ConfigError, JobError, brief
 from levit_batch.inference.backends.choose import Backend, Exported, Runtime, backend_module, choose
 from levit_batch.inference.cache import exported
 from levit_batch.inference.check import CheckedBackend
@@ -41,10 +43,21 @@ class Runnable:
         self.__dict__.update(state | {"folded": folded})
 
     def load(self) -> Backend:
-        """The backend on this machine. Its first answer is checked, where its arithmetic is not the reference's."""
-        backend = backend_module(self.name).load(self.exported, self.folded, self.runtime)
-        plain = self.name == "torch" and self.runtime.dtype == "float32" and not (self.runtime.gpu or self.runtime.compile)
-        return backend if plain else CheckedBackend(backend, self.folded, self.name, self.runtime.dtype)
+        """The backend on this machine. Its first answer is checked, where its arithmetic is not the reference's.
+
+        Raises ConfigError where it cannot be compiled, or the GPU does not work: no other chunk would fare better.
+        """
+        runtime = self.runtime
+        try:
+            backend = backend_module(self.name).load(self.exported, self.folded, runtime)
+        except Exception as e:
+            if isinstance(e, JobError) or not (runtime.gpu or runtime.compile):
+                raise
+            key, without = ("model.compile", "false") if runtime.compile else ("compute.gpus_per_replica", "0")
+            failed = f"{type(e).__name__} on {socket.gethostname()}: {brief(e)}"
+            raise ConfigError(f"{key}: the model does not run: {failed}; mend that, or set {key}={without}") from e
+        plain = self.name == "torch" and runtime.dtype == "float32" and not (runtime.gpu or runtime.compile)
+        return backend if plain else CheckedBackend(backend, self.folded, self.name, runtime.dtype)
 
 
 def make_runnable(folded: nn.Module, model: ModelConfig, runtime: Runtime) -> Runnable:

@@ -5,7 +5,7 @@ The models are frozen and refuse unknown keys. `load_config.py` reads YAML into 
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -22,7 +22,7 @@ class SourceConfig(Section):
         "parquet", description="`parquet`, `huggingface`, `arrow`, `imagefolder` or `webdataset`."
     )
     path: str | list[str] = Field(
-        description="File, folder, glob or URL (local, s3://, gs://, hf://, https://), or a list; "
+        description="File, folder, glob or URL (local, s3://, gs://, abfs://, hf://, https://), or a list; "
         "for huggingface the repository id. Relative paths start at the folder the command runs in."
     )
     name: str | None = Field(None, description="Hugging Face configuration (subset).")
@@ -66,7 +66,7 @@ class ModelConfig(Section):
     backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
         "auto", description="`torch`, `openvino`, `onnxruntime`, or `auto`: the fastest that is installed."
     )
-    compile: Literal["auto"] | bool = Field("auto", description="Use `torch.compile`; `auto`: on a GPU only.")
+    compile: bool = Field(False, description="Use `torch.compile`: half a minute at each start; needs a compiler.")
 
 
 class PreprocessConfig(Section):
@@ -89,13 +89,22 @@ class PredictConfig(Section):
 class OutputConfig(Section):
     """Where the tables go."""
 
-    path: str = Field(description="Folder or URL (local, s3://, gs://).")
+    path: str = Field(description="Folder or URL (local, s3://, gs://, abfs://).")
     format: Literal["parquet", "arrow"] = Field("parquet", description="`parquet`, or `arrow` (Arrow IPC).")
     max_error_rate: Fraction = Field(0.01, description="More error rows than this end the command with exit code 3.")
     max_gone_rate: Fraction = Field(
         0.1, description="A run that would drop more rows of files that are gone from an image folder stops."
     )
     shared: bool = Field(False, description="A local path is mounted on every node of the cluster.")
+
+    @field_validator("path")
+    @classmethod
+    def _is_no_repository(cls, path: str) -> str:
+        if path.lower().startswith("hf://buckets/"):
+            raise ValueError(f"{path}: a bucket is written to where it is mounted (hf jobs: --volume), by its local path")
+        if path.lower().startswith("hf://"):
+            raise ValueError(f"{path}: each chunk would be a commit; write elsewhere, then `levit-batch push OUTPUT REPO`")
+        return path
 
 
 class ReplicaRange(Section):
@@ -118,13 +127,13 @@ class ComputeConfig(Section):
     replicas: Literal["auto"] | PositiveInt | ReplicaRange = Field(
         "auto", description="A number, `{min: 1, max: 8}`, or `auto`: one a core, or one a GPU."
     )
-    gpus_per_replica: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
-        "auto", description="A number or fraction; `auto`: 1 where there is a GPU, else 0."
+    gpus_per_replica: Literal["auto"] | Fraction = Field(
+        "auto", description="0, 1 or a fraction; `auto`: 1 where there is a GPU, else 0."
     )
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, for example A100.")
     decode_cpus: Literal["auto"] | PositiveInt = Field("auto", description="CPU tasks that decode, per GPU replica.")
     batch_size: Literal["auto"] | PositiveInt = Field(
-        "auto", description="Images in one forward pass; `auto`: 8 on a CPU, found by trying on a GPU."
+        "auto", description="Images in one forward pass; `auto`: 8 on a CPU, 256 on a GPU."
     )
     chunk_rows: PositiveInt = Field(2048, description="Most rows in one chunk: one task, one output file.")
 

@@ -1,6 +1,7 @@
 """The LeViT family in plain torch, in Hugging Face's names: configuration, processor, models, checkpoints.
 
-config, blocks, model               the five sizes; backbone, classifier, classifier with two heads
+config*, blocks, model              the five sizes; backbone, classifier, classifier with two heads
+outputs, losses                     what they return, and what labels add
 pretrained, checkpoint*, weights    every published form of weights, loaded strictly
 processor*                          the image processor
 catalogue, cost                     the published sizes and what they cost

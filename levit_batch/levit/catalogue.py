@@ -77,12 +77,13 @@ def fetch(checkpoint: str, folder: str | None = None, revision: str | None = Non
 
     Returns the folder and `describe` of it. Raises CheckpointError, also when the folder holds another checkpoint.
     """
+    from levit_batch.levit.checkpoint_files import Where
     from levit_batch.levit.checkpoint_files import fetch as download
 
     target = Path(folder or checkpoint.split("/")[-1])
     if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not _was_fetched(target))):
         raise CheckpointError(f"{target} exists and was not made by --fetch; give another folder")
-    download(checkpoint, revision, target)
+    download(checkpoint, Where(revision), target)
     return target, describe(str(target))
 
 

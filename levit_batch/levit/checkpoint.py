@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from levit_batch.errors import CheckpointError
+from levit_batch.levit.checkpoint_files import Where
 from levit_batch.levit.config import LevitConfig
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
 from levit_batch.levit.weights import BOOKKEEPING, Published, read_published
@@ -33,13 +34,29 @@ def load_checkpoint(checkpoint: str, revision: str | None = None) -> Checkpoint:
     file's own (`preprocessor_config.json`, timm's `config.json`), else the authors'. Class names are the file's own,
     else ImageNet's for 1,000 classes, else `LABEL_i`. Raises CheckpointError naming what is wrong.
     """
-    published = read_published(checkpoint, revision)
-    model = published.fill(_model_class(published))
+    published = read_published(checkpoint, Where(revision))
+    model, _ = published.fill(_model_class(published))
     names = _unique(published.config.class_names)
     return Checkpoint(
         *(model, published.config, published.processor, names, digest(model)),
         *(checkpoint, published.revision, published.form),
     )
+
+
+def check_labels_photographs(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError for a model that does not say which one of several classes an RGB image is."""
+    config = checkpoint.config
+    if config.num_channels != 3:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name} takes images of {config.num_channels} channels (num_channels), and images have 3 "
+            "here; give a checkpoint for RGB images"
+        )
+    if config.num_labels == 1 or config.problem_type not in (None, "single_label_classification"):
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name} does not choose one of several classes (problem_type {config.problem_type}, "
+            f"num_labels {config.num_labels}), and a softmax over its outputs would mean nothing; give a checkpoint of "
+            "single_label_classification"
+        )
 
 
 def digest(model: nn.Module) -> str:

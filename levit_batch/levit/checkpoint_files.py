@@ -1,24 +1,20 @@
-"""Where a checkpoint's files are (hub, folder, file) and what tensors they hold; nothing here knows LeViT."""
+"""Where a checkpoint's files are (hub, folder, file) and what its descriptions say; nothing here knows LeViT."""
 
 import json
-import pickle
 import re
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import torch
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from levit_batch.errors import CheckpointError, LastingError, brief
 from levit_batch.storage.hub import LOGIN, patient_hub, trouble
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+INDEX = "model.safetensors.index.json"  # which of several files holds which tensor
+SHARDS = "model-*-of-*.safetensors"
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pth", ".pt"}
 DESCRIPTIONS = ["config.json", "preprocessor_config.json"]
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -34,64 +30,116 @@ class CheckpointFiles:
     revision: str | None
 
 
-def find_files(checkpoint: str, revision: str | None = None) -> CheckpointFiles:
+@dataclass(frozen=True)
+class Where:
+    """Where a checkpoint's files are looked for, in transformers' names: those of a hub, but for `subfolder`."""
+
+    revision: str | None = None
+    subfolder: str = ""  # of the repository or folder
+    cache_dir: str | Path | None = None
+    token: str | bool | None = None
+    local_files_only: bool = False
+    force_download: bool = False
+
+    @classmethod
+    def split(cls, options: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """These, and the other options."""
+        own = {field.name for field in fields(cls)}
+        where = cls(**{name: value for name, value in options.items() if name in own})
+        return where, {name: value for name, value in options.items() if name not in own}
+
+
+def find_files(checkpoint: str | Path, where: Where = Where()) -> CheckpointFiles:
     """Find `checkpoint`: an existing file or folder, else a repository on the hub (downloaded into its cache).
 
     A file is taken with the descriptions beside it when it has the name it has in a published folder
     (`model.safetensors`, `pytorch_model.bin`); any other file name is taken alone. Raises CheckpointError.
     """
-    path = Path(checkpoint).expanduser()
+    path = local_path(checkpoint)
     if path.is_file():
-        described = path.name in (SAFETENSORS, PICKLE)
+        described = path.name in (SAFETENSORS, PICKLE, INDEX)
         return _described(path, path.parent if described else None, None)
     if path.is_dir():
-        return _described(_weights_in(path), path, None)
-    if path.suffix in WEIGHT_SUFFIXES or not HUB_ID.fullmatch(checkpoint) or checkpoint.startswith("."):
+        folder = _inside(path, where)
+        return _described(_weights_in(folder), folder, None)
+    _check_hub_id(checkpoint, path)
+    stored = fetch(checkpoint, where)
+    folder = _inside(stored, where)
+    return _described(_weights_in(folder), folder, stored.name)
+
+
+def local_path(checkpoint: str | Path) -> Path:
+    """Raises CheckpointError for what is no name of a checkpoint at all."""
+    if not isinstance(checkpoint, str | Path) or not str(checkpoint):
+        raise CheckpointError(f"a checkpoint is a hub id, a folder or a file, not {checkpoint!r}")
+    return Path(checkpoint).expanduser()
+
+
+def _check_hub_id(checkpoint: str | Path, path: Path) -> None:
+    name = str(checkpoint)
+    if path.suffix in WEIGHT_SUFFIXES or not HUB_ID.fullmatch(name) or name.startswith("."):
         raise CheckpointError(f"checkpoint {checkpoint}: there is no such file or folder, and it is not a hub id")
-    folder = fetch(checkpoint, revision)
-    return _described(_weights_in(folder), folder, folder.name)
 
 
-def fetch(repo_id: str, revision: str | None = None, folder: str | Path | None = None) -> Path:
+def _inside(folder: Path, where: Where) -> Path:
+    inside = folder / where.subfolder
+    if not inside.is_dir():
+        raise CheckpointError(f"checkpoint {folder} has no subfolder {where.subfolder}")
+    return inside
+
+
+def fetch(repo_id: str | Path, where: Where = Where(), folder: str | Path | None = None) -> Path:
     """Download a hub repository's weights and descriptions, into the hub cache or `folder`, and return where they are.
 
     Safetensors are preferred over a pickle; `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` count as for every Hugging
     Face tool. In the cache, the returned folder is named after the commit. Raises CheckpointError.
     """
-    stored = _download(repo_id, revision, folder, [*DESCRIPTIONS, SAFETENSORS])
-    if not (stored / SAFETENSORS).exists():
-        stored = _download(repo_id, revision, folder, [*DESCRIPTIONS, PICKLE, "*.pth"])
+    stored = _download(str(repo_id), where, folder, [*DESCRIPTIONS, SAFETENSORS, INDEX, SHARDS])
+    if not any((stored / where.subfolder / name).exists() for name in (SAFETENSORS, INDEX)):
+        stored = _download(str(repo_id), where, folder, [*DESCRIPTIONS, PICKLE, "*.pth"])
     return stored
 
 
-def read_descriptions(checkpoint: str, revision: str | None = None) -> tuple[dict | None, dict | None]:
+def read_descriptions(checkpoint: str | Path, where: Where = Where()) -> tuple[dict | None, dict | None]:
     """(`config.json`, `preprocessor_config.json`) of a folder or hub repository, without its weights; None if missing.
 
     Raises CheckpointError.
     """
-    folder = Path(checkpoint).expanduser()
+    folder = local_path(checkpoint)
     if not folder.is_dir():
-        folder = _download(checkpoint, revision, None, DESCRIPTIONS)
-    config, preprocessor = (_read_json(folder / name) for name in DESCRIPTIONS)
+        _check_hub_id(checkpoint, folder)
+        folder = _download(str(checkpoint), where, None, DESCRIPTIONS)
+    folder = _inside(folder, where)
+    config, preprocessor = (read_json(folder / name) for name in DESCRIPTIONS)
     return config, preprocessor
 
 
-def _download(repo_id: str, revision: str | None, folder: str | Path | None, patterns: list[str]) -> Path:
+def read_config(checkpoint: str | Path, where: Where = Where()) -> dict[str, Any]:
+    """`config.json` of a folder or hub repository, or the JSON file itself. Raises CheckpointError, also without one."""
+    path = local_path(checkpoint)
+    config = read_json(path) if path.is_file() else read_descriptions(checkpoint, where)[0]
+    if config is None:
+        raise CheckpointError(f"checkpoint {checkpoint} has no config.json")
+    return config
+
+
+def _download(repo_id: str, where: Where, folder: str | Path | None, names: list[str]) -> Path:
     patient_hub()
-    wanted = partial(snapshot_download, repo_id, revision=revision, local_dir=folder, allow_patterns=patterns)
+    options = asdict(where) | {"local_dir": folder, "allow_patterns": [str(Path(where.subfolder, name)) for name in names]}
+    del options["subfolder"]
     try:
         try:
-            return Path(wanted())
+            return Path(snapshot_download(repo_id, **options))
         except LastingError:  # what is in the cache will do
             if folder:
                 raise
-            return Path(wanted(local_files_only=True))
+            return Path(snapshot_download(repo_id, **options | {"local_files_only": True}))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        where = f"checkpoint {repo_id}" + (f" at revision {revision}" if revision else "")
-        raise CheckpointError(where + _why_not(error, repo_id)) from error
+        at = f"checkpoint {repo_id}" + (f" at revision {where.revision}" if where.revision else "")
+        raise CheckpointError(at + _why_not(error, repo_id, where)) from error
 
 
-def _why_not(error: Exception, repo_id: str) -> str:
+def _why_not(error: Exception, repo_id: str, where: Where) -> str:
     page, what = f"{constants.ENDPOINT}/{repo_id}", trouble(error)
     if what == "gated":
         return f" is gated: accept the conditions at {page}, then {LOGIN}"
@@ -99,6 +147,7 @@ def _why_not(error: Exception, repo_id: str) -> str:
         return f": the repository has no such revision; see {page}/commits/main"
     if what in ("offline", "silent", "uncached"):
         why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
+        why = "local_files_only is set" if where.local_files_only else why
         return (
             f" is not in the hub cache, and {why}; fetch it where there is a network with "
             f"`levit-batch models --fetch {repo_id} DIR` and give DIR as the checkpoint"
@@ -112,7 +161,7 @@ def _why_not(error: Exception, repo_id: str) -> str:
 
 
 def _weights_in(folder: Path) -> Path:
-    for name in (SAFETENSORS, PICKLE):
+    for name in (SAFETENSORS, INDEX, PICKLE):
         if (folder / name).exists():
             return folder / name
     others = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
@@ -126,11 +175,12 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _described(weights: Path, folder: Path | None, revision: str | None) -> CheckpointFiles:
-    config, preprocessor = (_read_json(folder / name) if folder else None for name in DESCRIPTIONS)
+    config, preprocessor = (read_json(folder / name) if folder else None for name in DESCRIPTIONS)
     return CheckpointFiles(weights, config, preprocessor, revision)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None when there is no such file. Raises CheckpointError."""
     if not path.exists():
         return None
     try:
@@ -140,26 +190,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise CheckpointError(f"checkpoint file {path} must hold a JSON object, not a {type(values).__name__}")
     return values
-
-
-def read_tensors(weights: Path) -> dict[str, Tensor]:
-    """The named tensors of a safetensors file or a pickle (bare, or under `model`); the pickle may not run code.
-
-    Raises CheckpointError when the file is damaged, wants to run code or holds anything but tensors.
-    """
-    try:
-        if weights.suffix == ".safetensors":
-            return load_file(weights)
-        content = torch.load(weights, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"checkpoint {weights} is refused: it is damaged, or loading it would run code of its author's choice; "
-            "convert it to safetensors where you trust it"
-        ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {weights} cannot be read: {brief(error)}") from error
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"checkpoint {weights} does not hold named tensors, bare or under the key `model`")
-    return content

@@ -4,14 +4,16 @@ No torch here: the command line lists models without loading it.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from levit_batch.errors import CheckpointError
+from levit_batch.levit.config_files import ConfigFiles
 
 STEM_CONVOLUTIONS = 4
+PER_STAGE = ("hidden_sizes", "num_attention_heads", "depths", "key_dim", "mlp_ratio", "attention_ratio")
+LABELS = ("id2label", "label2id", "num_labels")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,13 @@ class DownOp:
     stride: int
 
 
-@dataclass(frozen=True)
-class LevitConfig:
+@dataclass(init=False)
+class LevitConfig(ConfigFiles):
     """The fields of `config.json`, with Hugging Face's names and defaults (the defaults are LeViT-128).
 
-    Per-stage fields are tuples of the same length, one entry a stage. Frozen: building a model never changes it; make a
-    changed copy with `dataclasses.replace` or `with_labels`.
+    Per-stage fields are tuples of the same length, one entry a stage. Any other keyword is kept as an attribute and
+    written to `config.json`, as transformers does. A model takes a copy: neither building it nor training it changes the
+    configuration that it was given; `model.config` is its own.
 
     Args:
         image_size, patch_size: pixels along one side of the (square) input, and of one patch; their quotient is the
@@ -44,8 +47,10 @@ class LevitConfig:
             derived as the authors do when not given.
         drop_path_rate: probability in training that one image skips a residual branch.
         initializer_range: standard deviation of fresh linear weights.
-        id2label, label2id, num_labels: class names by index; any one of the three determines the others.
-        architectures: the class names Hugging Face wrote in the file.
+        id2label, label2id, num_labels: class names by index; any one of the three determines the others, then as later.
+        problem_type: which loss `labels` add, one of PROBLEM_TYPES; None: what the first labels look like.
+        output_hidden_states, return_dict: what a model's call does that does not say it.
+        architectures: the class names Hugging Face wrote in the file; dtype: that of the weights beside it.
 
     Raises CheckpointError when the fields contradict each other.
     """
@@ -68,19 +73,31 @@ class LevitConfig:
     id2label: dict[int, str] | None = field(default=None, repr=False)
     label2id: dict[str, int] | None = field(default=None, repr=False)
     num_labels: int | None = None
+    problem_type: str | None = field(default=None, repr=False)
+    output_hidden_states: bool = field(default=False, repr=False)
+    return_dict: bool = field(default=True, repr=False)
     architectures: tuple[str, ...] | None = field(default=None, compare=False)
+    dtype: str | None = field(default=None, repr=False, compare=False)
 
-    def __post_init__(self):
-        for name in ("image_size", "patch_size"):
-            object.__setattr__(self, name, _one_side(name, getattr(self, name)))
-        for name in ("hidden_sizes", "num_attention_heads", "depths", "key_dim", "mlp_ratio", "attention_ratio"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.architectures is not None:
-            object.__setattr__(self, "architectures", tuple(self.architectures))
-        object.__setattr__(self, "down_ops", self._derived_down_ops())
-        for name, value in _labels(self.id2label, self.label2id, self.num_labels).items():
-            object.__setattr__(self, name, value)
-        self._check()
+    def __init__(self, **values: Any):
+        before = values.pop("torch_dtype", None)  # the name of dtype before transformers 5
+        given = {f.name: values.pop(f.name, f.default) for f in dataclasses.fields(self)}
+        given["dtype"] = given["dtype"] or before
+        labels = _labels(*(given.pop(name) for name in LABELS))
+        for name, value in (given | self._others(values)).items():
+            setattr(self, name, value)
+        self.__dict__.update(labels, down_ops=self._derived_down_ops())
+        if self.problem_type == PROBLEM_TYPES[0] and self.num_labels == 1:
+            raise CheckpointError(
+                f"LeViT configuration: problem_type {self.problem_type} needs two classes or more; num_labels is 1"
+            )
+        self.check()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in LABELS:
+            self.__dict__[name] = _READ[name](name, value) if name in _READ else value
+        elif name != "num_labels" or value != self.num_labels:
+            self.__dict__.update(_labels(**dict.fromkeys(LABELS) | {name: value}))
 
     def _derived_down_ops(self) -> tuple[tuple, ...]:
         if self.down_ops is not None:  # transformers leaves its own [""] end marks in files it wrote after a build
@@ -88,9 +105,11 @@ class LevitConfig:
         pairs = zip(self.hidden_sizes[:-1], self.key_dim[:1] * len(self.hidden_sizes), strict=False)
         return tuple(("Subsample", key_dim, width // key_dim, 4, 2, 2) for width, key_dim in pairs)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises CheckpointError when the fields contradict each other."""
+        self._check_numbers()
         stages = len(self.depths)
-        for name in ("hidden_sizes", "num_attention_heads", "key_dim", "mlp_ratio", "attention_ratio"):
+        for name in PER_STAGE:
             if len(getattr(self, name)) != stages:
                 raise CheckpointError(
                     f"LeViT configuration: {name} has {len(getattr(self, name))} entries, depths has {stages}"
@@ -110,6 +129,14 @@ class LevitConfig:
                 f"{self.padding}) makes a grid of {self.stem_sizes()[-1]} from {self.image_size} pixels, but "
                 f"patch_size {self.patch_size} asks for {side}"
             )
+
+    def _check_numbers(self) -> None:
+        least = dict.fromkeys(["num_channels", "kernel_size", "stride", *PER_STAGE], 1)
+        for name, smallest in (least | {"padding": 0, "mlp_ratio": 0, "depths": 0}).items():
+            value = getattr(self, name)
+            numbers = value if name in PER_STAGE else (value,)
+            if not all(type(number) is int and number >= smallest for number in numbers):
+                raise CheckpointError(f"LeViT configuration: {name} must be whole, at least {smallest}: {value!r}")
 
     def stem_sizes(self) -> list[int]:
         """Side of the feature map after each convolution of the stem."""
@@ -147,43 +174,19 @@ class LevitConfig:
         """Whether the names say more than `LABEL_0`, `LABEL_1`, ..."""
         return any(name != f"LABEL_{index}" for index, name in self.id2label.items())
 
-    def with_labels(self, names: list[str]) -> "LevitConfig":
+    def changed(self, **values: Any) -> Self:
+        """A copy with other values; one of the three label fields replaces all three."""
+        old = LABELS if values.keys() & {*LABELS} else ()
+        return type(self)(**{name: value for name, value in vars(self).items() if name not in old} | values)
+
+    def with_labels(self, names: list[str]) -> Self:
         """A copy for other classes."""
-        return dataclasses.replace(self, id2label=dict(enumerate(names)), label2id=None, num_labels=None)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "LevitConfig":
-        """From the content of a `config.json`; keys that do not shape the model (versions, dtype) are passed over."""
-        if values.get("model_type", "levit") != "levit":
-            raise CheckpointError(f"config.json describes a {values['model_type']!r} model, not a LeViT")
-        known = {f.name for f in dataclasses.fields(cls)}
-        try:
-            return cls(**{name: value for name, value in values.items() if name in known})
-        except (TypeError, ValueError, IndexError) as error:
-            raise CheckpointError(f"config.json is not a LeViT configuration: {error}") from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of a `config.json` that transformers reads (`num_labels` is the length of `id2label` there)."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "num_labels"}
-        values["id2label"] = {str(index): name for index, name in self.id2label.items()}
-        values["down_ops"] = [list(op) for op in self.down_ops]
-        if self.architectures is None:
-            del values["architectures"]
-        if float(self.drop_path_rate).is_integer():  # transformers 5 accepts an int only
-            values["drop_path_rate"] = int(self.drop_path_rate)
-        return {"model_type": "levit"} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
-    def save(self, folder: str | Path) -> None:
-        """Write `config.json` into `folder`."""
-        Path(folder, "config.json").write_text(self.to_json())
+        return self.changed(id2label=dict(enumerate(names)))
 
 
 def _one_side(name: str, value: int | list[int] | tuple[int, int]) -> int:
-    sides = [value] if isinstance(value, int) else list(value)
-    if len(set(sides)) != 1 or sides[0] < 1:
+    sides = list(value) if isinstance(value, list | tuple) else [value]
+    if len(set(sides)) != 1 or type(sides[0]) is not int or sides[0] < 1:
         raise CheckpointError(
             f"LeViT configuration: {name} {value} is not square; the attention biases need a square grid"
         )
@@ -213,6 +216,26 @@ def _labels(id2label: dict | None, label2id: dict | None, num_labels: int | None
         "label2id": {name: index for index, name in id2label.items()},
         "num_labels": len(id2label),
     }
+
+
+def _stages(name: str, value: Any) -> tuple:
+    if not isinstance(value, list | tuple):
+        raise CheckpointError(f"LeViT configuration: {name} must hold a number for each stage: {value!r}")
+    return tuple(value)
+
+
+def _problem(name: str, value: str | None) -> str | None:
+    if value not in (None, *PROBLEM_TYPES):
+        raise CheckpointError(f"LeViT configuration: {name} must be one of {', '.join(PROBLEM_TYPES)}: {value!r}")
+    return value
+
+
+# How a field is read, from the file as from a program.
+_READ = dict.fromkeys(PER_STAGE, _stages) | {
+    **{"image_size": _one_side, "patch_size": _one_side, "problem_type": _problem},
+    "architectures": lambda _, names: None if names is None else tuple(names),
+    "dtype": lambda _, dtype: None if dtype is None else str(dtype).removeprefix("torch."),
+}
 
 
 def _variant(hidden_sizes, heads, depths, key_dim, drop_path_rate=0) -> LevitConfig:

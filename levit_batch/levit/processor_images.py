@@ -1,6 +1,7 @@
 """Whatever a caller calls an image -> RGB arrays, for `processor.py`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,22 +15,37 @@ FIRST, LAST = "channels_first", "channels_last"
 
 
 def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
-    """One image, a list of them, or an array or tensor of four dimensions -> a list."""
-    if isinstance(images, Image.Image):
-        return [images]
-    if isinstance(images, np.ndarray | torch.Tensor):
-        return list(images) if images.ndim == 4 else [images]
-    return list(images)
+    """One image, an array or tensor of four dimensions, or a list of these or of lists of them -> a list.
+
+    Raises ValueError when there is none, TypeError for what is no image.
+    """
+    flat = _flat(images)
+    if not flat:
+        raise ValueError("there are no images to process: the list is empty")
+    return flat
 
 
-def as_rgb(image: ImageLike, input_data_format: str | None = None) -> np.ndarray:
+def _flat(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    if isinstance(images, list | tuple):
+        return [image for part in images for image in _flat(part)]
+    if isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 4:
+        return list(images)
+    if isinstance(images, str | Path):
+        raise TypeError(f"an image must be opened first (PIL.Image.open), got the name {str(images)!r}")
+    return [images]
+
+
+def as_rgb(image: ImageLike, input_data_format: str | None = None, convert: bool = True) -> np.ndarray:
     """One image -> [H, W, 3], uint8, or float32 where it came as floats.
 
     A PIL image of any mode is turned upright by its EXIF orientation and converted as `modes.to_rgb` says. An array or
     tensor is [H, W] grey or has 1 (grey), 2 (grey, alpha), 3 or 4 (RGB, alpha) channels, first or last as
     `input_data_format` says; without it, as transformers decides: first if that fits. Integers are 0..255, of uint16
-    the high byte is kept, True is white. Raises TypeError and ValueError for anything else.
+    the high byte is kept, True is white. Raises TypeError and ValueError for anything else; without `convert` also for
+    all that is not RGB as it comes.
     """
+    if isinstance(image, Image.Image) and not (convert or image.mode == "RGB"):
+        raise ValueError(f"the image is {image.mode}, not RGB, and do_convert_rgb is False")
     if isinstance(image, Image.Image):
         return to_rgb(_upright(image))
     if isinstance(image, torch.Tensor):
@@ -37,7 +53,12 @@ def as_rgb(image: ImageLike, input_data_format: str | None = None) -> np.ndarray
         image = (image.float() if image.is_floating_point() else image).numpy()
     if not isinstance(image, np.ndarray):
         raise TypeError(f"an image must be a PIL image, a numpy array or a torch tensor, not {type(image).__name__}")
-    return _colours(_to_bytes(_channels_last(image, input_data_format)))
+    array = _channels_last(image, input_data_format)
+    if 0 in array.shape:
+        raise ValueError(f"an image needs at least one pixel; got shape {array.shape}")
+    if not convert and array.shape[2] != 3:
+        raise ValueError(f"the image has {array.shape[2]} channels, not 3, and do_convert_rgb is False")
+    return _colours(_to_bytes(array))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -3,8 +3,11 @@
 Nothing is filled in: a tensor that is unknown, missing or of the wrong shape is an error, never a random number.
 """
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +15,9 @@ from torch import Tensor, nn
 
 from levit_batch.errors import CheckpointError
 from levit_batch.levit.blocks import bias_index
-from levit_batch.levit.checkpoint_files import CheckpointFiles, find_files, read_tensors
+from levit_batch.levit.checkpoint_files import CheckpointFiles, Where, find_files
 from levit_batch.levit.checkpoint_forms import Weights, infer_config, to_huggingface
+from levit_batch.levit.checkpoint_tensors import read_tensors
 from levit_batch.levit.config import LevitConfig
 from levit_batch.pixels.preprocessing import Preprocessing
 
@@ -34,34 +38,53 @@ class Published:
     config: LevitConfig
     processor: dict[str, Any]  # every preprocessor_config.json value in force
 
-    def fill(self, model_class: type) -> Any:
-        """A model of this class, whose `heads` and whose place for the backbone (`prefix`) say which weights it takes.
+    def changed(self, config: LevitConfig | None, changes: dict[str, Any]) -> "Published":
+        """With another configuration, or other values of it. Raises TypeError for one that it does not have."""
+        fields = {field.name for field in dataclasses.fields(LevitConfig)}
+        if unknown := changes.keys() - fields:
+            raise TypeError(f"from_pretrained has no option {', '.join(sorted(unknown))}, and LevitConfig no such field")
+        return dataclasses.replace(self, config=(config or self.config).changed(**changes))
 
-        Eval mode, float32. Strict, but that the batch norms' step counts may be absent. Raises CheckpointError.
+    def fill(self, model_class: type, ignore_mismatched_sizes: bool = False) -> tuple[Any, dict[str, Any]]:
+        """A model of this class, and what of the file and of the model it has from elsewhere, as transformers reports it.
+
+        The class's `heads` and its place for the backbone (`prefix`) say which weights it takes. Eval mode, float32.
+        Strict, but that the batch norms' step counts may be absent, and that what has another size stays as it is drawn
+        with `ignore_mismatched_sizes`. Raises CheckpointError.
         """
         model = model_class(self.config)
+        if any(tensor.is_meta for tensor in model.parameters()):
+            raise CheckpointError(
+                f"checkpoint {self.name} cannot be loaded under torch's meta device, which keeps no numbers; leave its "
+                f"context, or make the model without weights: {model_class.__name__}(config)"
+            )
         unused = tuple(f"{head}." for head in HEADS if head not in model_class.heads)
         weights = {
             name.removeprefix(model_class.prefix): tensor
             for name, tensor in self.weights.items()
             if not name.startswith(unused)
         }
-        _check_fit(model, weights, self.name)
+        mismatched = _take_misshapen(model, weights) if ignore_mismatched_sizes else set()
+        drawn = {name for name, *_ in mismatched}
+        check_fit(model, weights, f"checkpoint {self.name}", drawn)
+        missing = model.state_dict().keys() - weights.keys() - drawn
+        unexpected = {name for name in self.weights if name.startswith(unused)}
         model.load_state_dict(weights, strict=False)
         model.processor = self.processor
-        return model.float().eval()
+        info = {"missing_keys": missing, "unexpected_keys": unexpected, "mismatched_keys": mismatched, "error_msgs": []}
+        return model.float().eval(), info
 
 
-def read_published(checkpoint: str, revision: str | None = None) -> Published:
+def read_published(checkpoint: str | Path, where: Where = Where()) -> Published:
     """A hub id, folder or file in any published form. Raises CheckpointError naming what is wrong."""
-    files = find_files(checkpoint, revision)
+    files = find_files(checkpoint, where)
     weights, form = to_huggingface(read_tensors(files.weights))
     _refuse_other_timm(files.config)
     config = _config(files.config, weights)
     if not config.has_own_class_names and config.num_labels == 1000:
         config = config.with_labels(imagenet_names())
     weights = _without_constants(weights, config, files)
-    return Published(checkpoint, files.revision, form, weights, config, _processor(files, config))
+    return Published(str(checkpoint), files.revision, form, weights, config, _processor(files, config))
 
 
 def _config(values: dict[str, Any] | None, weights: Weights) -> LevitConfig:
@@ -105,8 +128,20 @@ def _without_constants(weights: Weights, config: LevitConfig, files: CheckpointF
     return kept
 
 
-def _check_fit(model: nn.Module, weights: Weights, checkpoint: str) -> None:
+def _take_misshapen(model: nn.Module, weights: Weights) -> set[tuple]:
+    """Leave the weights of another size than the model's out of `weights`; (name, their size, the model's) of each."""
     expected = model.state_dict()
+    both = [name for name in expected if name in weights]
+    shapes = {(name, tuple(weights[name].shape), tuple(expected[name].shape)) for name in both}
+    taken = {one for one in shapes if one[1] != one[2]}
+    for name, *_ in taken:
+        del weights[name]
+    return taken
+
+
+def check_fit(model: nn.Module, weights: Weights, what: str, left_out: Collection[str] = ()) -> None:
+    """Raises CheckpointError where `weights`, called `what`, are not just those of the model but for `left_out`."""
+    expected = {name: tensor for name, tensor in model.state_dict().items() if name not in left_out}
     both = [name for name in expected if name in weights]
     misshapen = [name for name in both if weights[name].shape != expected[name].shape]
     problems = {
@@ -116,7 +151,7 @@ def _check_fit(model: nn.Module, weights: Weights, checkpoint: str) -> None:
         "not finite numbers": [name for name in both if not misshapen and not _usable(weights[name])],
     }
     if any(problems.values()):
-        raise CheckpointError(f"checkpoint {checkpoint} does not fit its LeViT: " + _listed(problems))
+        raise CheckpointError(f"{what} does not fit its LeViT: " + _listed(problems))
 
 
 def _usable(tensor: Tensor) -> bool:

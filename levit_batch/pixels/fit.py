@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from levit_batch.errors import RowError
 from levit_batch.pixels.preprocessing import Preprocessing
-from levit_batch.pixels.resize import resize, resize_fraction, resize_window
+from levit_batch.pixels.resize import resize, resize_fraction, resize_part, resize_window
 
 
 def fit(
@@ -12,23 +11,20 @@ def fit(
 ) -> None:
     """Resize and crop `pixels`, uint8 [h, w, 3], into `out`.
 
-    `size` is (height, width) of the image, where `pixels` are a fraction of it. An image so narrow that its resize
-    would make more than `max_pixels` is a bomb (RowError).
+    `size` is (height, width) of the image, where `pixels` are a fraction of it. Of an image so narrow that its resize would make
+    more than `max_pixels`, only what surrounds the crop is resized.
     """
     size = size or pixels.shape[:2]
     target = height, width = preprocessing.resized(*size)
-    if height * width > max(max_pixels, size[0] * size[1]):
-        raise RowError(
-            f"bomb: {size[1]}x{size[0]} pixels grow to {width}x{height} in the resize, "
-            f"source.max_image_pixels allows {max_pixels}"
-        )
     if pixels.shape[:2] != size:
         centre_crop(resize_fraction(pixels, size, target, preprocessing.filter), out)
     elif height < out.shape[0] or width < out.shape[1]:
         centre_crop(resize(pixels, target, preprocessing.filter), out)
     else:
         window = [_centre(*edges, False)[0] for edges in zip(target, out.shape[:2], strict=True)]
-        out[:] = resize_window(pixels, target, *window, preprocessing.filter)
+        made = max(size[0] * width, height * out.shape[1])  # at most, on the way
+        method = resize_part if made > max(max_pixels, size[0] * size[1]) else resize_window
+        out[:] = method(pixels, target, *window, preprocessing.filter)
 
 
 def centre_crop(pixels: np.ndarray, out: np.ndarray, odd_before: bool = False) -> None:

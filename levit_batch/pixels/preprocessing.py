@@ -41,8 +41,8 @@ class Preprocessing:
     image_std: list[float]
 
     def __post_init__(self):
-        object.__setattr__(self, "size", _as_size("size", self.size, "shortest_edge"))
-        object.__setattr__(self, "crop_size", _as_size("crop_size", self.crop_size, "height", "width"))
+        object.__setattr__(self, "size", as_size("size", self.size, "shortest_edge"))
+        object.__setattr__(self, "crop_size", as_size("crop_size", self.crop_size, "height", "width"))
         if self.resample not in list(Image.Resampling):
             raise CheckpointError(f"{FILE}: resample is {self.resample!r}; it must be a Pillow filter, 0 to 5")
 
@@ -50,13 +50,14 @@ class Preprocessing:
     def read(cls, values: Mapping[str, Any] | None = None, side: int = 224, channels: int = 3) -> Self:
         """`values`, and for each that is not there (or None) what the authors and Hugging Face take for a model of `side`.
 
-        That is: shortest edge to int(256/224 * side) bicubic, centre crop, ImageNet's mean. Unknown values are left out.
+        That is: shortest edge to int(256/224 * side) bicubic, centre crop, ImageNet's mean. A step (`do_...`) that is None
+        is off, as with Hugging Face. Unknown values are left out.
         """
         fields = {"do_resize": True, "size": side, "resample": int(Image.Resampling.BICUBIC)}
         fields |= {"do_center_crop": True, "crop_size": side, "do_rescale": True, "rescale_factor": 1 / 255}
-        fields |= {"do_normalize": True, "image_mean": MEAN[:channels], "image_std": STD[:channels]}
-        given = {name: value for name, value in (values or {}).items() if name in fields and value is not None}
-        return cls(**fields | given)
+        fields |= {"do_normalize": True, "image_mean": _of(MEAN, channels), "image_std": _of(STD, channels)}
+        given = {name: bool(value) if name.startswith("do_") else value for name, value in (values or {}).items()}
+        return cls(**fields | {name: value for name, value in given.items() if name in fields and value is not None})
 
     @classmethod
     def read_timm(cls, config: Mapping[str, Any], side: int, channels: int = 3) -> Self:
@@ -146,7 +147,12 @@ class Preprocessing:
         return (mean / factor, factor / std) if self.do_normalize else (np.zeros_like(mean), np.full_like(std, factor))
 
 
-def _as_size(name: str, value: Any, *keys: str) -> Size:
+def _of(colours: list[float], channels: int) -> list[float]:
+    """For other than three channels there is no usual value; these make a model of them loadable."""
+    return (colours * channels)[:channels]
+
+
+def as_size(name: str, value: Any, *keys: str) -> Size:
     """A number (of each of `keys`), a pair (height, width) or a dictionary as a dictionary of `keys`, or of both edges."""
     if isinstance(value, int | float):
         size = dict.fromkeys(keys, value)

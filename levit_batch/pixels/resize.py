@@ -4,6 +4,7 @@
 `LevitImageProcessor` bit for bit; resampling filters that torch lacks go through Pillow.
 """
 
+import math
 from contextlib import suppress
 
 import numpy as np
@@ -19,6 +20,7 @@ TORCH_MODES = {
 with suppress(NotImplementedError, ValueError):  # only newer torch has it; Pillow's differs by a level or two
     functional.interpolate(torch.zeros(1, 3, 3, 3, dtype=torch.uint8), size=(2, 2), mode="lanczos", antialias=True)
     TORCH_MODES[Image.Resampling.LANCZOS] = {"mode": "lanczos", "antialias": True}
+LONGEST_STEP = 4096  # pixels of a result that may be made in vain so that a part of it has the bits of the whole
 WIDEST_FILTER = 3  # pixels that Lanczos reaches to each side; the others reach less far
 
 
@@ -49,6 +51,29 @@ def resize_window(
     column = np.empty((height, columns.stop - columns.start, 3), np.uint8)
     column[first:last] = wide[:, columns]
     return resize(column, (size[0], column.shape[1]), resample)[rows]
+
+
+def resize_part(
+    pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: slice, resample: Image.Resampling
+) -> np.ndarray:
+    """`resize_window` of an image so narrow that the whole of it would grow beyond all bounds: only the pixels around the window
+    are resized. The same bits where the part begins and ends between pixels of both images, else off by less than a pixel of
+    the result, which is a small part of one of the image.
+    """
+    ours, wanted, parts = zip(*map(_part, pixels.shape[:2], size, (rows, columns)), strict=True)
+    return resize_window(np.ascontiguousarray(pixels[ours]), parts, *wanted, resample)
+
+
+def _part(have: int, want: int, window: slice) -> tuple[slice, slice, int]:
+    """For an edge of `have` pixels that becomes `want`: what `window` depends on, and the window and the size of its resize."""
+    scale, step = have / want, have // math.gcd(have, want)
+    if step / scale > LONGEST_STEP:
+        step = 1
+    reach = WIDEST_FILTER * max(scale, 1) + 2
+    first = max(0, int((window.start * scale - reach) // step * step))
+    last = min(have, -int(-(window.stop * scale + reach) // step * step))
+    before, after = round(first / scale), round(last / scale)
+    return slice(first, last), slice(window.start - before, window.stop - before), after - before
 
 
 def resize_fraction(

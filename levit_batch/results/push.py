@@ -6,7 +6,7 @@ from levit_batch.errors import LastingError, OutputError, UserError, brief
 from levit_batch.storage.hub import patient_hub
 from levit_batch.storage.redact import redact
 from levit_batch.storage.retry import passing
-from levit_batch.table.output import Output
+from levit_batch.table.output import MANIFEST, Output
 from levit_batch.table.read import require_files
 
 FILES = ["README.md", "metrics.json", "report.html", "job.json"]
@@ -37,7 +37,7 @@ def push(output: Output, repo: str, private: bool = False, message: str = "Updat
             repo_id=url.repo_id,
             repo_type="dataset",
             folder_path=output.place.path,
-            allow_patterns=[f"data/*{output.ending}", *FILES],
+            allow_patterns=[f"data/*{output.ending}", MANIFEST, *FILES],
             delete_patterns=[f"data/*/[0-9]*-*.????????{ending}" for ending in (".parquet", ".arrow")],
             commit_message=message,
         )

@@ -99,6 +99,6 @@ def hub_listing(base: Place) -> dict[str, tuple[int, str]]:
 
 
 def hub_facts(facts: dict) -> tuple[int, str]:
-    """Size and hash of a file of the Hub, from its entry in a listing."""
+    """Size and hash of a file of the Hub, from its entry in a listing; a bucket has neither LFS nor Git."""
     lfs = facts.get("lfs")
-    return facts["size"], str(lfs.sha256 if lfs else facts.get("blob_id"))
+    return facts["size"], lfs.sha256 if lfs else facts.get("blob_id") or facts["xet_hash"]

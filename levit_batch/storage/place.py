@@ -1,6 +1,6 @@
 """One way to open local paths and URLs, and to write a file so that it is either whole or not there.
 
-Everything is a `pyarrow.fs.FileSystem` and a path in it: local, s3:// and gs:// natively, hf:// and http(s):// through fsspec.
+All is a `pyarrow.fs.FileSystem` and a path in it: local, s3://, gs://, abfs:// natively, hf:// and http(s):// through fsspec.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from levit_batch.storage.redact import user_length
 from levit_batch.storage.retry import retry
 
 RACES = 100  # for a folder, lost in a row before something else is wrong
-NATIVE = {"s3", "gs", "gcs"}
+NATIVE = {"s3", "gs", "gcs", "abfs", "abfss"}
 FSSPEC = {"hf", "http", "https"}
 PINNED = re.compile(
     r"(?:(?P<kind>datasets|spaces|models)/)?(?P<repo>[^/@]+/[^/@]+)@(?P<commit>[0-9a-f]{40})/(?P<path>.+)"
@@ -33,7 +33,10 @@ PINNED = re.compile(
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 # For S3: without it each file, however small, goes up in parts: three requests, and parts that stay when a process is killed.
 ONE_PUT = "allow_delayed_open=true"
-OPTIONS = re.compile(r"\?(region|endpoint_override|scheme|anonymous|retry_limit_seconds|project_id)=")
+OPTIONS = re.compile(
+    r"\?(region|endpoint_override|scheme|anonymous|retry_limit_seconds|project_id|credential_kind|enable_tls|tenant_id|client_id|"
+    r"blob_storage_authority|dfs_storage_authority)="
+)
 
 
 @dataclass(frozen=True)
@@ -140,15 +143,16 @@ def place(url: str) -> Place:
         return Place(filesystem, path.rstrip("/"), url.rstrip("/"))
     if kind in FSSPEC:
         return _fsspec(kind, url)
-    raise UserError(f"{url}: the scheme {kind}:// is not known; use a local path, s3://, gs://, hf:// or https://")
+    raise UserError(f"{url}: the scheme {kind}:// is not known; use a local path, s3://, gs://, abfs://, hf:// or https://")
 
 
 def _native(url: str) -> tuple[fs.FileSystem, str]:
     """The file system of a bucket, made once a process, and a path in it, taken as it is written."""
     bare, options = _split_options(url)
     kind, rest = bare.split("://", 1)
-    bucket, slash, path = rest.partition("/")
-    return _bucket(f"{kind}://{bucket}{options}"), bucket.rpartition("@")[2] + slash + path
+    bucket, _, path = rest.partition("/")
+    filesystem, root = _bucket(f"{kind}://{bucket}{options}")
+    return filesystem, "/".join(filter(None, (root.rstrip("/"), path)))
 
 
 def _split_options(url: str) -> tuple[str, str]:
@@ -158,9 +162,10 @@ def _split_options(url: str) -> tuple[str, str]:
 
 
 @functools.lru_cache(64)
-def _bucket(url: str) -> fs.FileSystem:
+def _bucket(url: str) -> tuple[fs.FileSystem, str]:
+    """With its root: the bucket's name, or Azure's container, which may stand in the path (then "")."""
     try:
-        return fs.FileSystem.from_uri(url + ("&" if "?" in url else "?") + ONE_PUT if scheme(url) == "s3" else url)[0]
+        return fs.FileSystem.from_uri(url + ("&" if "?" in url else "?") + ONE_PUT if scheme(url) == "s3" else url)
     except (OSError, ValueError) as e:
         raise UserError(
             f"{shown(url)}: cannot be opened: {e}; check the address and the credentials in the environment"

@@ -22,6 +22,7 @@ SIGNATURE = re.compile(
 )
 OPAQUE = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9._~%+/=-]{16,}")  # a value that may be a secret of another name
 PORTLESS = {"s3", "gs", "gcs"}
+AZURE = {"abfs", "abfss"}
 MASKED = re.compile(r"://\*\*\*@|\?\*\*\*|hf_\*\*\*|(AKIA|ASIA)\*\*\*")
 PATH_IN_TEXT = re.compile(r"(?<![\w.~/:…*-])(?:file://)?/(?:[^/\s\"'<>:;,]+/)+(?=[^/\s])")
 
@@ -60,6 +61,8 @@ def _clean(found: re.Match[str]) -> str:
 def user_length(kind: str, rest: str) -> int:
     """How much of `rest`, a URL after its `kind://`, is user, password and the @ after them; a password is not always encoded."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if kind.lower() in AZURE and not authority.startswith(":"):
+        return 0  # container@account; a password would stand behind a colon without a user
     if "@" in authority:
         return authority.rindex("@") + 1
     return rest.find("@") + 1 if _half_a_user(kind, rest) else 0

@@ -139,12 +139,14 @@ class _Keeping:
         if lost or twice or not own <= self.wanted.keys() or not again <= self.change.before.keys():
             return None
         try:
-            less = [stats for _, stats in self._read(path for path in gone if path not in again)]
+            less = [*self._read(path for path in gone if path not in again)]
         except (OutputError, OSError):
             return None
+        if any(one["run"] != self.table["run"][self.before[one["path"]]].as_py() for one, _ in less):
+            return None  # it was written again since the sums were made
         total = add_stats([self.live.manifest.sums if self.live.manifest else NONE, read])
         total = add_stats([total, self.change.written.sum_of(self.change.names)])
-        return without(total, [*less, *(table_sums(self.change.before[path]) for path in again)])
+        return without(total, [*(stats for _, stats in less), *(table_sums(self.change.before[path]) for path in again)])
 
     def _all(self, files: pa.Table) -> Stats:
         """The sums of every file, read."""

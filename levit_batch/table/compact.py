@@ -12,7 +12,7 @@ from levit_batch.table.books import Change, keep
 from levit_batch.table.live import Live, look
 from levit_batch.table.merge import Merge, stage
 from levit_batch.table.output import UNMEASURED, Output, Written
-from levit_batch.table.publish import commit, finish_publish
+from levit_batch.table.publish import commit, finish_publish, marked
 
 ROWS, BYTES = 1_000_000, 512 << 20  # of a merged file, at most
 STEP = 4 << 30  # bytes of parts that are merged before their shards are replaced: what a killed `compact` does again at most
@@ -29,20 +29,30 @@ def compact(
 
     require: raises when the output is not this process's any more. step: told of bytes done, and all that are to be.
     """
+    with marked(output):
+        return _compact(output, require, rows, step)
+
+
+def _compact(
+    output: Output, require: Callable[[], None], rows: int, step: Callable[[int, int], None]
+) -> dict[str, int]:
     finish_publish(output, require)
     live = look(output)
+    if not live.current:
+        commit(output, keep(output, live, Change()), Change(), require)
+        live = look(output)
     before = sum(len(live[folder]) for folder in live)
     merges = [merge for folder in sorted(live) for merge in neighbours(folder, live[folder], rows)]
     total, done = sum(merge.bytes for merge in merges), 0
     if merges:
-        marked = output.place.join(UNMEASURED).exists()
+        before_us = output.place.join(UNMEASURED).exists()
         output.write(UNMEASURED, b"")  # a store is listed again, should this be killed
         for some in _steps(merges):
             step(done, total)
             _merge_all(output, require, live, some)
             done += sum(merge.bytes for merge in some)
             live = look(output)
-        if not marked:
+        if not before_us:
             output.place.join(UNMEASURED).delete()
     step(done, total)
     return {"before": before, "after": sum(len(live[folder]) for folder in live), "bytes": total}

@@ -1,6 +1,7 @@
 """How the table that readers see changes, beyond files that are added: shards replaced, emptied, labelled anew, or gone."""
 
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
@@ -106,6 +107,7 @@ def commit(output: Output, manifest: Manifest, change: Change, require: Callable
     write_manifest(output, manifest)
     for folder in names:
         clear_staged(output, folder)
+    require()  # or it was another's manifest that this one replaced: whoever calls says so (`marked`)
     return manifest
 
 
@@ -135,15 +137,28 @@ def finish_publish(output: Output, require: Callable[[], None]) -> None:
     for _, folder, name in (path.split("/") for path in manifest.files["path"].to_pylist()):
         if folder in names:
             names[folder].add(name)
-    require()
+    with marked(output):
+        require()
+        try:
+            for folder, files in names.items():
+                require_files(output, folder, frozenset(files))
+        except OutputError:  # somebody deleted what it names: the files that are there tell what there is
+            output.place.join(MANIFEST).delete()
+            return
+        publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
+        require()
+        write_manifest(output, manifest.settled())
+        for folder in names:
+            clear_staged(output, folder)
+        require()  # or it was another's manifest that this one replaced
+
+
+@contextlib.contextmanager
+def marked(output: Output) -> Iterator[None]:
+    """Whoever is broken off inside says that the table may be another than was measured: a run beside may have said it is not."""
     try:
-        for folder, files in names.items():
-            require_files(output, folder, frozenset(files))
-    except OutputError:  # somebody deleted what it names: the files that are there tell what there is
-        output.place.join(MANIFEST).delete()
-        return
-    publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
-    require()
-    write_manifest(output, manifest.settled())
-    for folder in names:
-        clear_staged(output, folder)
+        yield
+    except BaseException:
+        with contextlib.suppress(OutputError):
+            output.write(UNMEASURED, b"")
+        raise

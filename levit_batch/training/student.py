@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from levit_batch.errors import CheckpointError, ConfigError
 from levit_batch.inference.fold import fold
-from levit_batch.levit.checkpoint import Checkpoint, load_checkpoint
+from levit_batch.levit.checkpoint import Checkpoint, check_labels_photographs, load_checkpoint
 from levit_batch.levit.config import VARIANTS, LevitConfig
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
 from levit_batch.pixels.preprocessing import Preprocessing
@@ -31,7 +31,8 @@ def build_student(config: FinetuneConfig, start: Checkpoint | None, names: list[
     """
     torch.manual_seed(config.train.seed)
     shape = start.config if start else scratch_config(config.model)
-    shape = dataclasses.replace(shape.with_labels(names), drop_path_rate=config.train.drop_path)
+    calls = {"problem_type": "single_label_classification", "return_dict": True, "output_hidden_states": False}
+    shape = shape.with_labels(names).changed(drop_path_rate=config.train.drop_path, **calls)
     if shape.num_channels != 3:
         raise ConfigError(f"model.config: num_channels is {shape.num_channels}; images have 3 here")
     student = (LevitForImageClassificationWithTeacher if config.distils else LevitForImageClassification)(shape)
@@ -121,4 +122,6 @@ def load_teacher(config: FinetuneConfig, names: list[str]) -> Teacher | None:
     """The teacher that runs on the fly, where the configuration names one."""
     if config.teacher.checkpoint is None:
         return None
-    return Teacher(load_checkpoint(config.teacher.checkpoint, config.teacher.revision), names)
+    teacher = load_checkpoint(config.teacher.checkpoint, config.teacher.revision)
+    check_labels_photographs(teacher)
+    return Teacher(teacher, names)

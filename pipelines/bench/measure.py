@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from levit_batch.errors import LevitBatchError, RowError, SourceError
 from levit_batch.inference.backends.choose import FASTEST_FIRST, Runtime, make_runtime, why_not
@@ -20,15 +19,17 @@ from levit_batch.job.config import OutputConfig
 from levit_batch.job.row import IMAGE_BYTES
 from levit_batch.pixels.preprocess import Preprocessor
 from levit_batch.table.output import Output
+from pipelines.bench import peak
+from pipelines.bench.peak import seconds
 from pipelines.label.decoder import Decoder
 from pipelines.label.execute import make_work
 from pipelines.label.prepare import Prepared
-from pipelines.label.replica import Replica
-from pipelines.label.work import Part
+from pipelines.label.replica import DecodeTask, Replica
+from pipelines.label.work import Part, unpack
 
 MODEL_IMAGES = 64
-LEAST_SECONDS = 0.5  # of each measurement of a model
-PEAK = {"float32": 1024, "bfloat16": 2048}  # edge of the matrices whose product gives a core's peak
+OTHER_BATCH, OTHER_GPU_BATCH = 32, 1024  # measured beside the job's own
+LEAST_BATCHES = 4  # on a GPU, where one computes while the next is on its way
 
 
 @dataclasses.dataclass
@@ -69,8 +70,13 @@ def take_sample(prepared: Prepared, images: int) -> Sample:
     return sample
 
 
+def enough(prepared: Prepared, images: int) -> int:
+    """`images`, or more where that is too few to tell."""
+    return max(images, LEAST_BATCHES * prepared.runnable.runtime.batch) if prepared.gpu else images
+
+
 def stages(prepared: Prepared, sample: Sample) -> dict[str, float]:
-    """Milliseconds an image of each stage and of all together, as one replica goes through them."""
+    """Milliseconds an image of each stage, and of all together where one replica goes through them one after the other."""
     each = 1000 / sample.rows
     images, source = sample.images, prepared.config.source
     preprocess = Preprocessor(prepared.checkpoint.processor, prepared.config.preprocess.mode, source.max_image_pixels)
@@ -95,14 +101,22 @@ def _decoded(image: bytes, preprocess: Preprocessor) -> None:
 
 
 def label_sample(prepared: Prepared, sample: Sample) -> tuple[dict[str, float], float]:
-    """Seconds by stage, and in all, of a replica that labels the sample into a folder that is deleted again."""
+    """Seconds by stage, and in all, of a replica that labels the sample into a folder that is deleted again.
+
+    On a GPU it gets the pixels, as there, from memory.
+    """
     with tempfile.TemporaryDirectory() as folder:
         output = Output(OutputConfig(path=folder, format=prepared.output.format))
         work = dataclasses.replace(make_work(prepared, "bench", True), source=sample, output=output)
         replica = Replica(work, prepared.runnable)
-        replica.label(sample.chunk)  # warms up: the check of the backend, caches, lazy imports
+        decoded = DecodeTask(work).decode(sample.chunk) if prepared.gpu else None
+
+        def label() -> dict[str, Any]:
+            return replica.label(sample.chunk) if decoded is None else replica.finish_decoded(*unpack(decoded))
+
+        label()  # warms up: the check of the backend, caches, lazy imports
         since = time.perf_counter()
-        record = replica.label(sample.chunk)
+        record = label()
         return record["seconds"], time.perf_counter() - since
 
 
@@ -115,7 +129,7 @@ def models(prepared: Prepared, sample: Sample, say: Callable[[str], None]) -> li
     pixels = np.concatenate(list(decoder.batches(part, sample.tables)))[:MODEL_IMAGES]
     dtypes = dict.fromkeys([prepared.dtype, "float32", "float16" if gpu else "bfloat16"])
     own = make_runtime(config.model, gpu, "float32", config.compute.batch_size).batch
-    sizes = dict.fromkeys([own, 32])
+    sizes = dict.fromkeys([own, OTHER_GPU_BATCH if gpu else OTHER_BATCH])
     rates = []
     for name, dtype, batch in itertools.product(FASTEST_FIRST, dtypes, sizes):
         if name != "torch" and batch != own:  # each would be an export of its own
@@ -131,38 +145,8 @@ def models(prepared: Prepared, sample: Sample, say: Callable[[str], None]) -> li
 def _rate(name: str, folded: Any, runtime: Runtime, prepared: Prepared, pixels: np.ndarray) -> dict[str, Any]:
     try:
         run = make_runnable(folded, prepared.config.model.model_copy(update={"backend": name}), runtime).load()
-        repeat = -(-runtime.batch // len(pixels))
-        given = np.concatenate([pixels] * repeat)[: max(runtime.batch, len(pixels) // runtime.batch * runtime.batch)]
-        return {"images_per_second": len(given) / seconds(lambda: run(given), LEAST_SECONDS), "error": None}
+        least = runtime.batch * (LEAST_BATCHES if runtime.gpu else 1)
+        given = np.concatenate([pixels] * -(-least // len(pixels)))[: max(least, len(pixels) // runtime.batch * runtime.batch)]
+        return {"images_per_second": len(given) / seconds(lambda: run(given), peak.LEAST_SECONDS), "error": None}
     except LevitBatchError as e:
         return {"images_per_second": None, "error": str(e)}
-
-
-def peak_macs(dtype: str) -> float:
-    """Multiply-adds a second that one core (or the GPU) reaches in a large matrix product of `dtype`."""
-    kind = getattr(torch, dtype)
-    gpu, edge = torch.cuda.is_available(), PEAK.get(dtype, 1024)
-    one, other = (torch.randn(edge, edge, device="cuda" if gpu else "cpu").to(kind) for _ in range(2))
-    if not gpu and kind == torch.float32 and torch.backends.mkldnn.is_available():
-        from levit_batch.inference.fast_linear import FastLinear
-
-        linear = FastLinear(edge, edge).requires_grad_(False)  # the same kernel as the model's, not MKL's
-        return edge**3 / seconds(lambda: linear(one), LEAST_SECONDS)
-
-    def multiply() -> None:
-        one @ other
-        if gpu:
-            torch.cuda.synchronize()
-
-    return edge**3 / seconds(multiply, LEAST_SECONDS)
-
-
-def seconds(work: Callable[[], Any], least: float = 0.0) -> float:
-    """The median time of `work`, called once before, then at least three times and `least` seconds."""
-    work()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < least:
-        since = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - since)
-    return float(np.median(times))

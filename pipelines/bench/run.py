@@ -7,7 +7,10 @@ from typing import Any
 
 from levit_batch.job.config import JobConfig
 from levit_batch.levit.cost import cost
-from pipelines.bench.measure import models, peak_macs, stages, take_sample
+from pipelines.bench.gpu import Machine, balance_words, before_model
+from pipelines.bench.measure import enough, models, stages, take_sample
+from pipelines.bench.peak import memory_speed, peak_macs
+from pipelines.cluster.session import uses_gpu
 from pipelines.cluster.sizing import plural
 from pipelines.label.prepare import Prepared, prepare
 from pipelines.screen.console import console, table
@@ -30,53 +33,54 @@ def bench(
     """
     import torch
 
-    gpu = config.compute.gpus_per_replica not in (0, "auto") or torch.cuda.is_available()
-    prepared = prepare(config, gpu)
+    compute = config.compute.model_copy(update={"address": None})  # what is measured is this machine
+    prepared = prepare(config, gpu := uses_gpu(compute))
     torch.set_num_threads(1)
+    images = enough(prepared, images)
     say(f"reading {images} images")
     sample = take_sample(prepared, images)
     say("measuring the stages")
     spent = stages(prepared, sample)
     compared = models(prepared, sample, say)
-    here = (torch.cuda.device_count() if gpu else os.cpu_count()) or 1
-    limit, runtime = machine_limit(prepared, spent, here), prepared.runnable.runtime
+    gpus = torch.cuda.device_count()
+    machine = Machine.of(compute, os.cpu_count() or 1, gpus) if gpu else None
+    here = machine.replicas if machine else os.cpu_count() or 1
+    if machine:  # the stages run one beside the other
+        spent["whole"] = 1000 * here / machine.rate(spent)
     return {
         "rows": sample.rows,
         "bytes_per_image": sum(map(len, sample.images)) / sample.rows,
-        "machine": {"cpus": os.cpu_count(), "gpus": torch.cuda.device_count(), "replicas": here},
+        "machine": {"cpus": os.cpu_count(), "gpus": gpus, "replicas": here},
         "backend": {
             "name": prepared.runnable.name,
             "dtype": prepared.dtype,
-            "batch": None if runtime.tune else runtime.batch,
+            "batch": prepared.runnable.runtime.batch,
         },
         "milliseconds": spent,
         "bottleneck": max(STAGES, key=lambda stage: spent[stage]),
         "models": compared,
-        "limit": limit,
-        "balance": balance(spent, gpu),
+        "limit": machine_limit(prepared, spent, here, machine),
+        "balance": machine.balance(spent, memory_speed()) if machine else None,
         "estimate": estimate(prepared, 1000 / spent["whole"], replicas or here, here, hours, price),
     }
 
 
-def machine_limit(prepared: Prepared, spent: dict[str, float], here: int) -> dict[str, float]:
+def machine_limit(
+    prepared: Prepared, spent: dict[str, float], here: int, machine: Machine | None
+) -> dict[str, float]:
     """What the machine would reach if the model ran at its matrix peak and the other stages as measured."""
     macs = cost(prepared.checkpoint.config, heads=1).macs  # two heads are folded into one
-    peak = peak_macs(prepared.dtype)
-    others = sum(spent[stage] for stage in ("read", "decode", "resize", "write"))
+    peak = peak_macs(prepared.dtype, machine is not None)
     floor = 1000 * macs / peak
+    one_replica = 1000 / (before_model(spent) + floor + spent["write"])
+    most = machine.rate(spent | {"model": floor}) if machine else here * one_replica
     return {
         "peak_gmacs_per_second": peak / 1e9,
         "model_gmacs": macs / 1e9,
         "model_share_of_peak": floor / spent["model"],
-        "images_per_second": here * 1000 / (floor + others),
-        "reached": (floor + others) / spent["whole"],
+        "images_per_second": most,
+        "reached": 1000 * here / spent["whole"] / most,
     }
-
-
-def balance(spent: dict[str, float], gpu: bool) -> dict[str, float | None]:
-    """CPUs that must decode to keep one model busy."""
-    before = spent["read"] + spent["decode"] + spent["resize"]
-    return {"cpus_per_replica": before / (spent["model"] + spent["write"]) if gpu else None, "before_model": before}
 
 
 def estimate(
@@ -108,7 +112,7 @@ def print_bench(measured: dict[str, Any]) -> None:
     rows = [(stage, f"{spent[stage]:.2f}", f"{_rate(spent[stage])}", _share(spent, stage)) for stage in STAGES]
     rows.append(("all", f"{spent['whole']:.2f}", _rate(spent["whole"]), ""))
     used = measured["backend"]
-    way = f"{used['name']}, {used['dtype']}, batch {used['batch'] or 'found by trying'}"
+    way = f"{used['name']}, {used['dtype']}, batch {used['batch']}"
     title = f"One replica ({way}) on {measured['rows']} of the job's images"
     out.print(table(title, ("stage", "ms/image", "images/s", "share"), rows, (1, 2, 3)))
     out.print()
@@ -128,8 +132,8 @@ def words(measured: dict[str, Any]) -> list[str]:
         f"{limit['peak_gmacs_per_second']:.0f} GMAC/s a core or GPU; the model is at {limit['model_share_of_peak']:.0%} of it, "
         f"the job at {limit['reached']:.0%} of the limit",
     ]
-    if measured["balance"]["cpus_per_replica"] is not None:
-        lines.append(f"balance     {measured['balance']['cpus_per_replica']:.1f} CPUs decoding keep one GPU busy")
+    if held := measured["balance"]:
+        lines.append(f"balance     {balance_words(held)}")
     lines.append(
         f"estimate    {plan['pending']:,} of {plan['rows']:,} rows are pending: {_time(plan['seconds'])} with "
         f"{plural(plan['replicas'], 'replica')} ({plan['images_per_second']:.0f} images/s)"

@@ -1,17 +1,25 @@
 """Ray that says nothing of itself, and, started for one job on one machine, without what that job does not need; it leaves
-neither a folder nor a process behind, and ends when its job ends it, not before."""
+neither a folder nor a process behind, and ends when its job ends it, not before.
+
+Ray has no settings for some of that, so names inside Ray are used here. A Ray that has others keeps its ways and works all the
+same; a test tells.
+"""
 
 import contextlib
 import fcntl
 import logging
+import math
 import os
+import pkgutil
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from pipelines.interrupt import SIGNALS
 
@@ -34,7 +42,15 @@ QUIET = {
 NEEDLESS = ("start_monitor", "start_api_server", "start_log_monitor")
 
 KILLED_SECONDS = 5.0  # at most, for the kernel to take back what a killed process holds
+SHARED = "/dev/shm"
 MARK = "levit-batch"  # a file in a session's folder that its run holds locked for as long as it lives
+
+
+def inside(name: str) -> Any:
+    """A module of Ray's, or a name in it; something empty where this Ray has none of that name."""
+    with contextlib.suppress(ImportError, AttributeError):
+        return pkgutil.resolve_name(name)
+    return SimpleNamespace()
 
 
 @contextlib.contextmanager
@@ -62,6 +78,16 @@ def _remove_dead(mark: Path) -> None:
             shutil.rmtree(mark.parent)
 
 
+def slow_store(store: float) -> str | None:
+    """Why objects in a Ray that was started here lie on a disk, in a line; None where they lie in memory. store: its bytes."""
+    if sys.platform != "linux" or (room := shutil.disk_usage(SHARED).free) >= store:
+        return None
+    return (
+        f"{SHARED} has room for {room / 1e9:.2g} GB, Ray's object store takes {store / 1e9:.2g} GB: it is on a disk, and decoded "
+        f"pixels pass through it; make {SHARED} larger (Docker: --shm-size={math.ceil(1.1 * store / 1e9)}g)"
+    )
+
+
 @contextlib.contextmanager
 def silently(local: bool) -> Iterator[None]:
     """A Ray that is joined, or started here (`local`), inside says nothing of itself, then or later."""
@@ -75,9 +101,8 @@ def silently(local: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _without_helpers() -> Iterator[None]:
     """A Ray that is started inside has no autoscaler, no API server (which also without a dashboard is started) and no log
-    monitor. Ray has no setting for that; a Ray with other internals keeps these processes and works all the same."""
-    from ray._private.node import Node
-
+    monitor."""
+    Node = inside("ray._private.node:Node")
     kept = {name: getattr(Node, name) for name in NEEDLESS if hasattr(Node, name)}
     for name in kept:
         setattr(Node, name, lambda node, **options: None)
@@ -91,8 +116,7 @@ def _without_helpers() -> Iterator[None]:
 @contextlib.contextmanager
 def sigterm_kept() -> Iterator[None]:
     """`ray.init` inside leaves SIGTERM alone; else that would end this process in silence, by SystemExit."""
-    from ray._private import utils
-
+    utils = inside("ray._private.utils")
     kept = getattr(utils, "set_sigterm_handler", None)  # where its name is another: `deferred` puts back what Ray sets
     utils.set_sigterm_handler = lambda handler: None
     try:
@@ -116,13 +140,11 @@ def deaf() -> Iterator[None]:
 def end_at_once() -> None:
     """`ray.shutdown` kills the Ray that was started here, replicas and all, and does not ask it first: it is deaf (a second a
     process). A Ray with other internals is asked, and ends some seconds later."""
-    import psutil  # Ray's own copy
-    import ray
-
-    node = getattr(ray._private.worker, "_global_node", None)
+    node = inside("ray._private.worker:_global_node")
     kill = getattr(node, "kill_all_processes", None)
-    if kill is None:
+    if kill is None or not hasattr(node, "all_processes"):
         return
+    import psutil  # Ray's own copy
 
     def kill_all(**options) -> None:
         services = [info.process.pid for infos in node.all_processes.values() for info in infos]

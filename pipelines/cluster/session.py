@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from levit_batch.errors import ConfigError, JobError
+from levit_batch.errors import ConfigError, JobError, brief
 from levit_batch.job.config import ComputeConfig, JobConfig
 from levit_batch.storage.place import scheme
 from pipelines.cluster.local import deaf, end_at_once, own_folder, sigterm_kept, silently
@@ -53,8 +53,8 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
             )
     except (ConnectionError, TimeoutError) as e:
         raise ConfigError(f"compute.address: no Ray cluster answers at {compute.address}: {e}") from None
-    except (RuntimeError, OSError) as e:
-        raise JobError(f"Ray could not be started: {e}") from e
+    except Exception as e:  # Ray raises nothing more telling, for one when a busy machine takes more than 30 s
+        raise JobError(f"Ray could not be started: {brief(e)}; try again, or see what it says: --verbose") from e
     if local:
         end_at_once()
     with contextlib.ExitStack() as stack:

@@ -92,7 +92,6 @@ def size_for(compute: ComputeConfig, gpu: bool, tasks: int, capacity: Capacity, 
     task one: no order in which Ray places them leaves a replica without room. The replicas' own CPUs are kept free.
     """
     gpus = (1.0 if gpu else 0.0) if compute.gpus_per_replica == "auto" else float(compute.gpus_per_replica)
-    check_fraction(gpus)
     apart = gpus > 0 or compute.decode_cpus != "auto"
     size = Size((1, 1, 1), gpus, 0.0 if gpus else 1.0, None, compute.accelerator_type)
     there, cpus = room(capacity.largest, size.shape), room(capacity.largest, {"CPU": 1})
@@ -139,8 +138,3 @@ def per_replica(compute: ComputeConfig, gpus: float, cpus: int, there: int, meas
     if measured:
         return max(1, math.ceil(measured * SPARE))
     return max(1, cpus // max(1, there) - 1)
-
-
-def check_fraction(gpus: float) -> None:
-    if gpus > 1 and gpus != int(gpus):
-        raise ConfigError(f"compute.gpus_per_replica: {gpus:g} should be a fraction of one GPU, or a whole number")

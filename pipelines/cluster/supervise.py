@@ -1,15 +1,19 @@
 """Ends an execution that has no replica left and no room for one, so that the job goes on with what fits now, or ends.
 
 Ray restarts a dead replica and replays its tasks, for ever, once there is room; and replicas that have nothing more to do
-make room. Only when a node took all replicas with it does nothing happen any more.
+make room. Only when a node took all replicas with it does nothing happen any more. With a Ray of other internals nobody looks.
 """
 
 import time
 
 from ray.data import DataContext
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from levit_batch.errors import causes
+
+try:
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+except ImportError:
+    ExecutionCallback = object
 
 PATIENCE = 60.0  # seconds for the first replica to restart; it takes about ten, mostly for importing torch
 
@@ -25,8 +29,11 @@ class Supervisor(ExecutionCallback):
         self.since: float | None = None
 
     def on_execution_step(self, executor) -> None:
-        pools = [pool for op in executor._topology for pool in op.get_autoscaling_actor_pools()]
-        if not any(self.waits(pool) for pool in pools):
+        try:
+            waiting = any(self.waits(pool) for op in executor._topology for pool in op.get_autoscaling_actor_pools())
+        except AttributeError:
+            return
+        if not waiting:
             self.since = None
         elif self.since is None:
             self.since = time.monotonic()
@@ -42,7 +49,7 @@ class Supervisor(ExecutionCallback):
 def supervise(context: DataContext) -> None:
     """Have every execution under `context` supervised, where this Ray lets callbacks in."""
     classes = getattr(context, "custom_execution_callback_classes", None)
-    if classes is not None and Supervisor not in classes:
+    if classes is not None and ExecutionCallback is not object and Supervisor not in classes:
         classes.append(Supervisor)
 
 

@@ -17,6 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--install", action="store_true", help="install it here (systemd, cron); without it, only print"
     )
     parser.add_argument("--flavor", default="cpu-upgrade", help="machine of Hugging Face Jobs (default: cpu-upgrade)")
+    parser.add_argument(
+        "--volume",
+        action="append",
+        default=[],
+        metavar="hf://buckets/OWNER/NAME:/FOLDER",
+        help="what Hugging Face Jobs mount there; local paths of the job may lie below",
+    )
     add_kubernetes_arguments(parser)
 
 
@@ -42,7 +49,7 @@ def text_for(args: argparse.Namespace) -> str:
     cron = Cron.parse(args.cron, args.timezone)
     if args.target == "kuberay":
         config, values, kube = kubernetes(args)
-        return ray_cron_job(config, values, kube, str(cron), args.timezone)
+        return ray_cron_job(config, values, kube, cron.elsewhere(), args.timezone)
     (config, values), file = job_and_values(args), Path(args.config).resolve()
     name = args.name or resource_name(file.stem)
     hours = args.deadline / 3600
@@ -50,7 +57,7 @@ def text_for(args: argparse.Namespace) -> str:
     if args.target == "hf-jobs":
         if not args.image:
             raise ConfigError("--image: name an image that has levit-batch; pipelines/Dockerfile makes one")
-        return hf_command(config, values, job, args.image, args.flavor, [args.secret or "HF_TOKEN"])
+        return hf_command(config, values, job, args.image, args.flavor, [args.secret or "HF_TOKEN"], args.volume)
     log = Path.home() / ".local" / "state" / "levit-batch" / f"{name}.log"
     if args.install:
         return (install_systemd(job) if args.target == "systemd" else install_cron(job, log)) + "\n"

@@ -31,7 +31,7 @@ class Decoder:
         # Made when the first chunk needs it: a chunk that killed its process before.
         self.isolated = functools.cache(lambda: IsolatedPreprocessor(*arguments))
         self.reading, self.computing = threading.Lock(), threading.RLock()  # always taken in this order
-        self.idle_since = time.time()
+        self.idle_since, self.begun = time.time(), False
 
     @contextlib.contextmanager
     def begin(self, chunk: Chunk) -> Iterator[tuple[Part, Iterator[pa.Table]]]:
@@ -39,7 +39,8 @@ class Decoder:
         with contextlib.ExitStack() as stack:
             self.reading.acquire()  # until its last row is read: who reads first computes first
             try:
-                part = Part(chunk, stack.enter_context(self.attempt(chunk)), time.time())
+                part = Part(chunk, stack.enter_context(self.attempt(chunk)), time.time(), not self.begun)
+                self.begun = True
                 rows, waited = self.work.source.read(chunk), functools.partial(part.spend, "read")
                 tables = stack.enter_context(read_ahead(rows, waited, ended=self.reading.release))
             except BaseException:

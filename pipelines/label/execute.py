@@ -11,11 +11,13 @@ import ray
 from levit_batch.errors import UserError
 from levit_batch.job.chunks import Chunk, chunk_table
 from levit_batch.table.plan import Plan
-from pipelines.cluster.session import size_of
+from pipelines.cluster.local import slow_store
+from pipelines.cluster.session import capacity, size_of
 from pipelines.cluster.sizing import Size
 from pipelines.cluster.supervise import is_lost, supervise
+from pipelines.label.pace import measured_decode
 from pipelines.label.prepare import Prepared
-from pipelines.label.record import RunRecord, measured_decode
+from pipelines.label.record import RunRecord
 from pipelines.label.replica import DecodeTask, Replica
 from pipelines.label.work import Work
 from pipelines.screen.progress import Display
@@ -99,11 +101,19 @@ class Execution:
                 yield json.loads(record)
 
     def _size(self, tasks: int) -> Size:
-        prepared = self.prepared
-        measured = measured_decode(prepared.output, prepared.gpu)
-        size = size_of(prepared.config.compute, prepared.gpu, tasks, measured, self.say)
+        prepared, compute = self.prepared, self.prepared.config.compute
+        # Nobody else wants the CPUs of a Ray that was started for this job.
+        measured = measured_decode(prepared.output, prepared.gpu) if compute.address else None
+        size = size_of(compute, prepared.gpu, tasks, measured, self.say)
+        if size.decoders and self.run.size is None and not compute.address:
+            self.warn_of_slow_store()
         self.run.size = self.run.size or size  # a second pass over a few chunks is smaller
         return size
+
+    def warn_of_slow_store(self) -> None:
+        """Ray does say so, but `silently` has it say nothing."""
+        if warning := slow_store(sum(nodes.resources.get("object_store_memory", 0) for nodes in capacity().now)):
+            self.say(warning)
 
 
 def pool(size: tuple[int, int, int]) -> Any:

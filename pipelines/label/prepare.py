@@ -42,9 +42,10 @@ class Prepared:
 
     @cached_property
     def checkpoint(self) -> "Checkpoint":
-        from levit_batch.levit.checkpoint import load_checkpoint
+        from levit_batch.levit.checkpoint import check_labels_photographs, load_checkpoint
 
         checkpoint = load_checkpoint(self.config.model.checkpoint, self.config.model.revision)
+        check_labels_photographs(checkpoint)
         check_top_k(self.config, len(checkpoint.class_names))
         return checkpoint
 

@@ -1,10 +1,14 @@
-"""What a process of the job does about itself: imports without garbage collection, freed memory kept or given back."""
+"""What a process of the job does about itself: imports without garbage collection, memory kept, given back or told, its end."""
 
 import contextlib
 import ctypes
 import gc
+import os
 import platform
+import resource
+import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 KEEP, GROW = 1 << 30, 64 << 20  # bytes
@@ -43,6 +47,17 @@ def keep_memory() -> bool:
 def return_memory() -> bool:
     """Give back to the kernel what is free in this process; returns whether there was any."""
     return _is_glibc() and bool(ctypes.CDLL(None).malloc_trim(0))
+
+
+def die(reason: object) -> NoReturn:
+    """End this process as a crash would: Ray starts another in its place, and the attempt under way counts."""
+    print(reason, file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has had at the most. Linux tells KiB, macOS bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _is_glibc() -> bool:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import resource
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,17 +16,18 @@ from levit_batch.results.looks import Looks
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
 from levit_batch.table.manifest import Manifest, NewFiles
-from levit_batch.table.output import DATA, UNMEASURED, Output
+from levit_batch.table.output import DATA, UNMEASURED
 from levit_batch.table.plan import Plan
 from levit_batch.table.read import shard_names
 from levit_batch.table.stats import add_stats
 from pipelines.cluster.sizing import Size
 from pipelines.interrupt import interrupted
+from pipelines.label.pace import KEY, Pace
 from pipelines.label.prepare import Prepared
+from pipelines.label.process import peak_memory
 from pipelines.label.work import of_json
 
 STATS_BATCH = 256  # records that are summed up in one go, so that a long job keeps none of them
-RUNS_READ = 10  # back from the newest, for what was measured
 NAMES = 20  # shard names that a record spells out
 
 
@@ -54,6 +54,8 @@ class RunRecord:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.waited = 0.0
         self.peak: dict[tuple[str, int], int] = {}
+        self.gpus: dict[tuple[str, int], dict[str, Any]] = {}
+        self.pace = Pace()
         self.files, self.looks, self.blind = NewFiles(), Looks(), []
         self._stats: list[dict[str, Any]] = []
         self.first_chunk: float | None = None
@@ -80,6 +82,9 @@ class RunRecord:
             self.seconds[stage] += seconds
         process = (record["node"], record["pid"])
         self.peak[process] = max(self.peak.get(process, 0), record.get("peak_memory", 0))
+        if record.get("gpu"):
+            self.gpus[process] = record["gpu"]
+        self.pace.add(record)
         self.first_chunk = self.first_chunk or (datetime.now(UTC) - self.started).total_seconds()
         self._stats.append(record["stats"] | {"target": None})  # the manifest keeps that: it grows with confused pairs
         if len(self._stats) >= STATS_BATCH:
@@ -164,7 +169,7 @@ class RunRecord:
         ended = datetime.now(UTC)
         wall = (ended - self.started).total_seconds()
         plan = self.plan
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        own = peak_memory()
         return {
             "started": self.started.isoformat(timespec="milliseconds"),
             "ended": ended.isoformat(timespec="milliseconds"),
@@ -183,7 +188,9 @@ class RunRecord:
                 for stage, seconds in self.seconds.items()
             },
             "waiting": {"read": self.seconds.get("read", 0.0), "replica": self.waited},
+            KEY: self.pace.median,
             "replicas": len(self.peak),
+            "gpus": list(self.gpus.values()),
             "peak_memory": own + sum(self.peak.values()),
             "skipped": {"chunks": len(plan.done), "rows": plan.done_rows},
             "shards": {
@@ -205,14 +212,3 @@ class RunRecord:
 
 def named(names: list[str]) -> dict[str, Any]:
     return {"count": len(names), "names": names[:NAMES]}
-
-
-def measured_decode(output: Output, gpu: bool) -> float | None:
-    """Seconds of decoding for each second of predicting, from the newest run on the same kind of hardware; None without one."""
-    names = sorted((info.base_name for info in output.place.join("runs").list(recursive=False)), reverse=True)
-    for name in names[:RUNS_READ]:
-        record = output.read_json(f"runs/{name}") or {}
-        stages, pool = record.get("stages", {}), record.get("pool")
-        if pool and bool(pool["gpus"]) == gpu and stages.get("decode") and stages.get("predict", {}).get("seconds"):
-            return stages["decode"]["seconds"] / stages["predict"]["seconds"]
-    return None

@@ -4,7 +4,7 @@
 """
 
 import functools
-import resource
+import itertools
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -14,17 +14,20 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from levit_batch.errors import LevitBatchError, RefusedError
+from levit_batch.errors import DeviceLostError, LevitBatchError, RefusedError
 from levit_batch.job.chunks import Chunk, chunks_of_table
 from levit_batch.storage.redact import redact
 from levit_batch.table.attempts import PREDICT
 from levit_batch.table.refusal import writing
 from levit_batch.table.rows import output_table
 from levit_batch.table.write import read_record, write_chunk
-from pipelines.label.process import keep_memory, quick_imports
+from pipelines.label.process import die, keep_memory, peak_memory, quick_imports
 from pipelines.label.work import DECODED, Part, Work, as_json, pack, record_block, sent, unpack
 
+FIRST = 8  # images that a model is tried with before its time counts
+
 if TYPE_CHECKING:
+    from levit_batch.inference.backends.choose import Runtime
     from levit_batch.inference.predict import Predictor
     from levit_batch.inference.runnable import Runnable
     from pipelines.label.decoder import Decoder
@@ -55,17 +58,21 @@ class Replica:
         self.decoder = make_decoder(work)
         self.model = model
         self.album = make_album(work)
+        self.predictor: Predictor | None = None
+        self.runtime: Runtime | None = None
 
-    @functools.cached_property
-    def predictor(self) -> "Predictor":
-        """Made with the first chunk, so that what is wrong with it is reported as that chunk's failure."""
+    def load(self, part: Part, images: np.ndarray) -> None:
+        """Make the predictor, with the first images of this process, and check it with them: a stage of its own."""
         from levit_batch.inference.predict import Predictor
 
+        since = time.perf_counter()
         model: Runnable = ray.get(self.model) if isinstance(self.model, ray.ObjectRef) else self.model
         heads = (model.folded.class_head, model.folded.distill_head)
-        backend = model.load()
+        predictor = Predictor(model.load(), self.work.config.predict, heads)
         keep_memory()  # not before: what loading leaves behind should go back
-        return Predictor(backend, self.work.config.predict, heads)
+        predictor.backend(images)
+        self.predictor, self.runtime = predictor, model.runtime
+        part.spend("load", time.perf_counter() - since)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         if DECODED in block.schema.names:
@@ -121,16 +128,33 @@ class Replica:
         self.decoder.attempts.end(chunk)
         record["seconds"]["write"] = time.perf_counter() - since
         record = sent(work.output, chunk, record, size) | {"looks": as_json(self.album.add(table, watch))}
-        return record | {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        record |= {"cold": part.cold or "load" in part.seconds, "gpu": self.gpu()}
+        return record | {"peak_memory": peak_memory()}
 
     def predict(
         self, part: Part, pixels: Iterable[np.ndarray], watch: "Watch"
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Embeddings and logits of all images; what `pixels` itself takes (reading, decoding) is not counted here."""
         since, before = time.perf_counter(), sum(part.seconds.values())
-        predicted = self.predictor(pixels, watch)
+        arrays = iter(pixels)
+        try:
+            if (first := next(arrays, None)) is None:
+                return None
+            if self.predictor is None:  # not before: what is wrong with it is then reported as this chunk's failure
+                self.load(part, first[:FIRST])
+            predicted = self.predictor(itertools.chain([first], arrays), watch)
+        except DeviceLostError as e:
+            die(e)  # here, where the attempt still counts
         part.spend("predict", time.perf_counter() - since - (sum(part.seconds.values()) - before))
         return predicted
+
+    def gpu(self) -> dict[str, Any] | None:
+        """Which GPU the model runs on, and how; None on a CPU."""
+        if not (self.runtime and self.runtime.gpu):
+            return None
+        from levit_batch.inference.backends.torch_backend import gpu_facts
+
+        return gpu_facts() | {"dtype": self.runtime.dtype, "batch": self.predictor.backend.batch}
 
 
 class DecodeTask:

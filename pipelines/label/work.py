@@ -49,6 +49,7 @@ class Part:
     chunk: Chunk
     attempt: int
     started: float
+    cold: bool = False  # the first that its process decodes
     waited: float = 0.0  # seconds that the replica had nothing to compute before
     seconds: dict[str, float] = field(default_factory=dict)
     tables: list[pa.Table] = field(default_factory=list)

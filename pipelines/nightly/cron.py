@@ -1,27 +1,33 @@
-"""A cron line, checked, and said in systemd's words."""
+"""A cron line: read by `cronsim` as cron itself reads it, and said in the words of other schedulers."""
 
-import re
 import zoneinfo
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+
+from cronsim import CronSim, CronSimError
 
 from levit_batch.errors import ConfigError
 
-FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 7))
-NAMES = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11,
-         "dec": 12, "sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}  # fmt: skip
-DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 6))
+BAD = ("Bad minute", "Bad hour", "Bad day-of-month", "Bad month", "Bad day-of-week")  # what cronsim says
+DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 SHORT = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
          "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *"}  # fmt: skip
-PART = re.compile(r"(?P<first>\*|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\d+))?")
+DAY_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True)
 class Cron:
-    """Five fields as they were written, and the values that each allows (None: all)."""
+    """Five fields, and the values that each allows (Sunday is 0).
+
+    both: a day has to be right in the month *and* in the week. So cron has it where one of the two fields begins with `*`, as in
+    `0 2 */2 * mon`, the odd Mondays; else one of the two is enough.
+    """
 
     fields: tuple[str, ...]
-    values: tuple[tuple[int, ...] | None, ...]
+    values: tuple[tuple[int, ...], ...]
+    both: bool
     timezone: str
 
     @classmethod
@@ -29,65 +35,74 @@ class Cron:
         """Raises ConfigError that names the wrong field, or the unknown time zone."""
         if timezone not in zoneinfo.available_timezones():
             raise ConfigError(f"--timezone {timezone}: not a time zone; write it like Europe/Berlin, or UTC")
-        fields = tuple(SHORT.get(line.strip().lower(), line).split())
-        if len(fields) != len(FIELDS):
+        words = SHORT.get(line.strip().lower(), line).split()
+        if len(words) != len(FIELDS):
             raise ConfigError(f'--cron "{line}": needs five fields (minute hour day month weekday), like "0 2 * * *"')
-        values = (_values(text, *field, line=line) for text, field in zip(fields, FIELDS, strict=True))
-        return cls(fields, tuple(values), timezone)
+        sim = _read(words, line)
+        found = (sim.minutes, sim.hours, sim.days, sim.months, {day % 7 for day in sim.weekdays})
+        fields = tuple(map(_written, words, found, range(5)))
+        return cls(fields, tuple(tuple(sorted(some)) for some in found), sim.day_and, timezone)
 
     def __str__(self) -> str:
+        """The line for cron, in numbers: not every cron knows `10/25`, or Sunday as 7."""
         return " ".join(self.fields)
 
     def on_calendar(self) -> list[str]:
-        """systemd's OnCalendar: two of them where cron would take either of two kinds of days."""
-        minute, hour, day, month, weekday = self.values
-        time = f"{_join(hour)}:{_join(minute)}:00 {self.timezone}"
-        dates = []
-        if day is not None or weekday is None:
-            dates.append(f"*-{_join(month)}-{_join(day)}")
-        if weekday is not None:
-            names = ",".join(dict.fromkeys(DAYS[n] for n in weekday))
-            dates.append(f"{names} *-{_join(month)}-*")
-        return [f"{date} {time}" for date in dates]
+        """systemd's OnCalendar, which knows days that are right in month and week: two of them where cron takes either."""
+        minutes, hours, days, months, weekdays = (_choice(some, at, 2) for at, some in enumerate(self.values))
+        week = "" if weekdays == "*" else ",".join(DAYS[n] for n in self.values[4]) + " "
+        dates = [f"{week}*-{months}-{days}"] if self.both else [f"*-{months}-{days}", f"{week}*-{months}-*"]
+        every_day = f"*-{months}-*"
+        dates = [every_day] if every_day in dates else dates
+        return [f"{date} {hours}:{minutes}:00 {self.timezone}" for date in dates]
+
+    def elsewhere(self) -> str:
+        """The line for schedulers that take `*/2` among the days for a choice like any other: KubeRay's (robfig/cron), and maybe
+        the Hub's. Raises ConfigError where they would start on other days than cron."""
+        day, weekday = self.fields[2], self.fields[4]
+        if "*" in (day, weekday) or "*" not in day + weekday:
+            return str(self)
+        raise ConfigError(
+            f'--cron "{self}": cron takes the days that are right in the month and in the week, this scheduler those that are '
+            "right in one of them; write * for one of the two, or use --target systemd or cron"
+        )
 
     def in_utc(self, now: datetime) -> str:
-        """The line for a scheduler that knows UTC only, at the offset that holds `now`. Raises ConfigError where no line
-        says the same: a shift over midnight moves days, and some zones are not whole hours from UTC."""
-        offset = now.astimezone(zoneinfo.ZoneInfo(self.timezone)).utcoffset().total_seconds() / 3600
-        minute, hour, *days = self.fields
-        if not offset or hour == "*":
-            return str(self)
-        hours = [n - offset for n in self.values[1]]
-        moved = any(not 0 <= n < 24 for n in hours) and days != ["*", "*", "*"]
-        if moved or offset != int(offset):
-            raise ConfigError(
-                f'--cron "{self}" in {self.timezone} is no single line in UTC; give it in UTC: --timezone UTC'
-            )
-        return " ".join([minute, ",".join(str(int(n % 24)) for n in sorted(n % 24 for n in hours)), *days])
+        """`elsewhere` for a scheduler that knows UTC only, at the offset that holds `now`. Raises ConfigError where no line says
+        the same: a shift over midnight moves days, and one of half an hour can tear a list of times apart."""
+        line, offset = self.elsewhere(), now.astimezone(zoneinfo.ZoneInfo(self.timezone)).utcoffset().total_seconds() // 60
+        if not offset:
+            return line
+        times = {60 * hour + minute - int(offset) for hour in self.values[1] for minute in self.values[0]}
+        fields = [{time % 60 for time in times}, {time % DAY_MINUTES // 60 for time in times}]
+        moved = any(time // DAY_MINUTES for time in times) and self.fields[2:] != ("*", "*", "*")
+        if moved or len(fields[0]) * len(fields[1]) != len(times):
+            raise ConfigError(f'--cron "{self}" in {self.timezone} is no single line in UTC; give it in UTC: --timezone UTC')
+        return " ".join([*(_choice(some, at) for at, some in enumerate(fields)), *self.fields[2:]])
 
 
-def _values(text: str, name: str, low: int, high: int, line: str) -> tuple[int, ...] | None:
-    if text == "*":
-        return None
-    values: set[int] = set()
-    for part in text.split(","):
-        match = PART.fullmatch(part)
-        step = int(match["step"] or 1) if match else 0
-        first = _number(match["first"], low) if match else None
-        last = high if match and (match["first"] == "*" or match["step"]) else first
-        if match and match["last"]:
-            last = _number(match["last"], low)
-        if first is None or last is None or not step or not low <= first <= last <= high:
-            raise ConfigError(f'--cron "{line}": {part} is not a {name} ({low} to {high}, *, a-b, a,b or */n)')
-        values |= set(range(first, last + 1, step))
-    return tuple(sorted(values))
+def _read(words: list[str], line: str) -> CronSim:
+    try:
+        sim = CronSim(" ".join(words), datetime(2000, 1, 1, tzinfo=UTC))
+        values = enumerate((sim.minutes, sim.hours, sim.days, sim.months, sim.weekdays))
+        # cronsim also knows L (the last day) and 1#2 (the second Monday), which cron does not.
+        wrong = next((at for at, some in values if not all(isinstance(n, int) and n >= 0 for n in some)), None)
+    except CronSimError as e:
+        wrong = BAD.index(str(e))
+    if wrong is None:
+        return sim
+    name, low, high = FIELDS[wrong]
+    raise ConfigError(f'--cron "{line}": {words[wrong]} is not a {name} ({low} to {high}, *, a-b, a,b or */n)')
 
 
-def _number(text: str, low: int) -> int | None:
-    if text == "*":
-        return low
-    return int(text) if text.isdigit() else NAMES.get(text.lower())
+def _written(word: str, values: Collection[int], at: int) -> str:
+    """A field in numbers. One that begins with `*` does so here, too: among the days that means more than its numbers."""
+    every = _choice(values, at) == "*"
+    if word.startswith("*"):
+        return "*" if every else word
+    return "{1}-{2}".format(*FIELDS[at]) if every else _choice(values, at)
 
 
-def _join(values: tuple[int, ...] | None) -> str:
-    return "*" if values is None else ",".join(f"{n:02d}" for n in values)
+def _choice(values: Collection[int], at: int, width: int = 1) -> str:
+    _, low, high = FIELDS[at]
+    return "*" if len(values) > high - low else ",".join(f"{n:0{width}d}" for n in sorted(values))

@@ -85,8 +85,13 @@ def base(config: JobConfig, state: str, code: int) -> dict[str, Any]:
 
 
 def ended(config: JobConfig, result: "RunResult", code: int, text: str) -> dict[str, Any]:
-    """The message about a night that did."""
+    """The message about a night that did. Slack's and other webhooks show `text`, one line, and nothing else of it."""
     record = result.record
+    lines = [text.splitlines()[0]]
+    if result.exit_code == TOO_MANY_ERRORS:
+        lines.append(f"{sum(result.metrics['errors'].values()):,} of {result.metrics['rows']:,} rows in the output have an error")
+    if (record["drift"] or {}).get("verdict") == "drift":
+        lines.append(f"drift: {record['drift']['why']}")
     keys = ("started", "ended", "seconds", "rows", "errors", "error_rate", "images_per_second")
     drift = record["drift"] and {key: record["drift"][key] for key in ("verdict", "why", "breaches")}
     return base(config, record["state"], code) | {key: record[key] for key in keys} | {
@@ -94,5 +99,5 @@ def ended(config: JobConfig, result: "RunResult", code: int, text: str) -> dict[
         "new_shards": record["shards"]["new"]["count"],
         "changed_shards": record["shards"]["changed"]["count"],
         "vanished_shards": record["shards"]["vanished"]["count"],
-        "text": f"levit-batch {config.output.path}: {record['state']}: {text.splitlines()[0]}",
+        "text": f"levit-batch {config.output.path}: {record['state']}: {'; '.join(lines)}",
     }  # fmt: skip

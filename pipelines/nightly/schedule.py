@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import posixpath
 import re
 import shlex
 import shutil
@@ -193,16 +194,26 @@ def call(command: list[str], otherwise: str, text: str | None = None) -> None:
 
 
 def hf_command(
-    config: JobConfig, values: dict[str, Any], job: Nightly, image: str, flavor: str, secrets: list[str]
+    config: JobConfig,
+    values: dict[str, Any],
+    job: Nightly,
+    image: str,
+    flavor: str,
+    secrets: list[str],
+    volumes: list[str],
 ) -> str:
     """The `hf jobs scheduled run` command. The configuration (`values`, as YAML has it) travels in an environment variable.
 
-    Raises ConfigError for local paths, and for a time that is no single cron line in UTC, which is what the Hub goes by.
+    volumes: what is mounted, hf://buckets/OWNER/NAME:/FOLDER. Raises ConfigError for local paths that lie in none of them,
+    and for a time that is no single cron line in UTC, which is what the Hub goes by.
     """
+    mounts = [_mount(volume) for volume in volumes]
     for key, path in local_paths(config):
-        raise ConfigError(
-            f"{key}: {path} is a local path, which Hugging Face's machines do not have; use hf:// or s3://"
-        )
+        if not any(posixpath.normpath(path).startswith(mount + "/") for mount in mounts):
+            raise ConfigError(
+                f"{key}: {path} is a local path, which Hugging Face's machines do not have; use hf:// or s3://, or a folder that "
+                "is mounted there: --volume hf://buckets/OWNER/NAME:/FOLDER"
+            )
     check_secrets(values)
     text = json.dumps(values, ensure_ascii=False)
     needed = [match["name"] for match in VARIABLE.finditer(text) if match["default"] is None]
@@ -211,8 +222,17 @@ def hf_command(
         f'printf %s "$JOB" > /tmp/job.yaml && exec levit-batch nightly /tmp/job.yaml --wait-for-lock={LOCK_WAIT}{drift}'
     )
     options = [f"--name={job.name}", f"--flavor={flavor}", f"--timeout={math.ceil(job.hours)}h", "--no-concurrency"]
+    options += [f"--volume={volume}" for volume in volumes]
     options += [part for name in dict.fromkeys([*secrets, *needed]) for part in ("--secrets", name)]
     line = job.cron.in_utc(datetime.now(UTC))
     note = f"# {job.cron} {job.cron.timezone} is this in UTC now; clock changes move it\n"
     command = ["hf", "jobs", "scheduled", "run", *options, "--env", f"JOB={text}", line, image, "sh", "-c", inner]
     return ("" if job.cron.timezone == "UTC" else note) + shlex.join(command) + "\n"
+
+
+def _mount(volume: str) -> str:
+    """The folder of hf://buckets/OWNER/NAME:/FOLDER, or of the same with :ro or :rw."""
+    source, _, folder = re.sub(":r[ow]$", "", volume).rpartition(":")
+    if not source.startswith("hf://") or not folder.startswith("/"):
+        raise ConfigError(f"--volume {volume}: write it as hf://buckets/OWNER/NAME:/FOLDER")
+    return posixpath.normpath(folder)

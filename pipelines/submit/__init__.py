@@ -1,7 +1,9 @@
-"""The same job on a Ray cluster or in Kubernetes.
+"""The same job on a Ray cluster, in Kubernetes, or on Slurm's nodes.
 
 run         submit, status, logs, stop
 ship        what travels with a job
 job_env     variables that no file holds
+token       the one that a head asks for
 manifest    a RayJob or RayCronJob
+slurm       a script for sbatch
 """

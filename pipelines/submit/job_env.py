@@ -10,13 +10,19 @@ import os
 import secrets
 from typing import Any
 
+from levit_batch.errors import JobError
+
 ENV_VARIABLE = "LEVIT_BATCH_ENV"
+UNKNOWN = "--env: not with this Ray, whose inside has other names; set the variables on the cluster's nodes, or take an older Ray"
 
 
 def hand_over(client: Any, values: dict[str, str]) -> dict[str, str]:
     """Store `values` at the head that `client`, a JobSubmissionClient, talks to; returns the environment of their job."""
     name = f"_ray_pkg_levit_batch_env_{secrets.token_hex(16)}.zip"
-    answer = client._do_request("PUT", f"/api/packages/gcs/{name}", data=json.dumps(values).encode())
+    request = getattr(client, "_do_request", None)
+    if request is None:
+        raise JobError(UNKNOWN)
+    answer = request("PUT", f"/api/packages/gcs/{name}", data=json.dumps(values).encode())
     if answer.status_code != 200:
         raise RuntimeError(f"the head does not take the variables of --env: {answer.text}")
     return {ENV_VARIABLE: f"gcs://{name}"}
@@ -24,9 +30,11 @@ def hand_over(client: Any, values: dict[str, str]) -> dict[str, str]:
 
 def take() -> None:
     """Set the variables in this process, which belongs to the job. When the driver ends, the head forgets them."""
-    from ray._raylet import GcsClient
-    from ray.experimental.internal_kv import internal_kv_get_gcs_client
-
+    try:
+        from ray._raylet import GcsClient
+        from ray.experimental.internal_kv import internal_kv_get_gcs_client
+    except ImportError:
+        raise JobError(UNKNOWN) from None
     key = os.environ.pop(ENV_VARIABLE).encode()  # a child process inherits the variables themselves
     worker = internal_kv_get_gcs_client()
     head = worker or GcsClient(address=os.environ["RAY_ADDRESS"])

@@ -1,12 +1,13 @@
 """A job sent to a running cluster through the Ray Jobs API: submitted, watched, read, stopped."""
 
 import asyncio
-import contextlib
 import logging
+import re
 import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,34 +16,31 @@ from levit_batch.errors import ConfigError, JobError
 from levit_batch.job.config import JobConfig
 from levit_batch.storage.redact import redact
 from pipelines.submit.job_env import hand_over
-from pipelines.submit.ship import CONFIG_NAME, environment, ship
+from pipelines.submit.ship import CONFIG_NAME, START_NAME, environment, ship
+from pipelines.submit.token import own_token
 
 RUNNING = ("PENDING", "RUNNING")
-OLDEST_RAY = (2, 50)
+OLDEST_RAY = (2, 59)  # has what pipelines/label/execute.py asks of a pool of actors
 POLL = 1.0  # seconds between two looks at a job
 SILENCE = 60.0  # seconds that a cluster may not answer before it counts as gone
 STOP_WAIT = 60.0
+MISSING = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'", re.MULTILINE)
+FAILED = "entrypoint command failed"  # in Ray's words, before the last lines of the log
 
 
 class Jobs:
     """The jobs of this package on the cluster whose dashboard is at `address`. Raises ConfigError when it is not there."""
 
     def __init__(self, address: str):
-        from ray.exceptions import AuthenticationError
-        from ray.job_submission import JobSubmissionClient
-
         logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # it tells of every package it uploads
         self.address = address.rstrip("/")
         try:
-            self.client = JobSubmissionClient(self.address)
-        except AuthenticationError:
-            raise ConfigError(
-                f"--address {address}: the cluster asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN "
-                "or RAY_AUTH_TOKEN_PATH"
-            ) from None
+            self.client = _client(self.address)
         except (ConnectionError, RuntimeError, ValueError) as e:
+            if "ray[default]" in str(e):
+                raise ConfigError("clusters need a package more: pip install 'levit-batch[cluster]'") from None
             raise ConfigError(
-                f"--address {address}: no Ray dashboard answers there ({_first_line(e)}); it looks like http://HEAD:8265"
+                f"--address: no Ray dashboard answers at {address} ({_first_line(e)}); it looks like http://HEAD:8265"
             ) from None
 
     def check_version(self) -> str | None:
@@ -85,6 +83,23 @@ class Jobs:
         return next(i for i in (f"{name}-{n}" if n else name for n in range(len(taken) + 1)) if i not in taken)
 
 
+def _client(address: str) -> Any:
+    """A JobSubmissionClient, with the user's own token where the head wants one. Raises ConfigError where it has another."""
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    with suppress(AuthenticationError):
+        return JobSubmissionClient(address)
+    token = own_token(address)
+    with suppress(AuthenticationError):
+        if token:
+            return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"})
+    raise ConfigError(
+        f"--address: {address} asks for the cluster's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
+        "where it is not the one in ~/.ray/auth_token"
+    )
+
+
 def submit(
     jobs: Jobs,
     path: str,
@@ -107,11 +122,12 @@ def submit(
     with tempfile.TemporaryDirectory(prefix="levit-batch-") as folder:
         runtime_env = ship(config, values, Path(folder), env or [], pip, installed)
         variables = {variable: environment(variable) for variable in env or []}
+        python = ["python"] if pip is not None else ["sh", START_NAME]  # for --pip, Ray puts a Python first on the PATH
         try:
             if variables:
                 runtime_env["env_vars"] = hand_over(jobs.client, variables)
             return jobs.client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "pipelines.cli", command[0], CONFIG_NAME, *command[1:]]),
+                entrypoint=shlex.join([*python, "-m", "pipelines.cli", command[0], CONFIG_NAME, *command[1:]]),
                 submission_id=job_id,
                 runtime_env=runtime_env,
                 metadata={"levit_batch": "1", "name": name, "output": redact(config.output.path)},
@@ -148,7 +164,7 @@ def follow(jobs: Jobs, job_id: str, log: Callable[[str], None]) -> None:
         async for text in jobs.client.tail_job_logs(job_id):
             log(text)
 
-    with contextlib.suppress(RuntimeError, OSError, asyncio.TimeoutError):
+    with suppress(RuntimeError, OSError, asyncio.TimeoutError):
         asyncio.run(tail())
 
 
@@ -181,8 +197,19 @@ def as_json(job: Any) -> dict[str, Any]:
         "started": when(job.start_time),
         "ended": when(job.end_time),
         "output": job.metadata.get("output"),
-        "message": redact(_first_line(job.message or "")),
+        "message": redact(why(job.message or "")),
     }
+
+
+def why(message: str) -> str:
+    """What Ray says of a job that has ended, in one line: how its log ends where its own command failed."""
+    if missing := MISSING.search(message):
+        return (
+            f"the cluster's Python has no module {missing[1]}: say --pip to have what the package needs installed there, or make "
+            "the nodes from pipelines/Dockerfile and say --image-has-it"
+        )
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or [""]
+    return lines[-1 if FAILED in lines[0] else 0][:300]
 
 
 def table(jobs: list[dict[str, Any]]) -> Iterator[str]:

@@ -19,7 +19,17 @@ from levit_batch.storage.place import scheme
 from levit_batch.storage.redact import stored_address
 from pipelines.cluster.session import local_paths, package_folders
 
-CONFIG_NAME = "job.yaml"
+CONFIG_NAME, START_NAME = "job.yaml", "start.sh"
+# The raylet is above every process of Ray's. Where there is no /proc, the Python is the one on the PATH.
+START = r"""# Runs Python with these arguments: the one that Ray's workers run with here, which need not be on the PATH.
+pid=$$ python=
+while [ -z "$python" ] && [ "${pid:-1}" -gt 1 ]; do
+    python=$(tr '\0' '\n' 2> /dev/null < "/proc/$pid/cmdline" | sed -n 's/^--python_worker_command=\([^ ]*\) .*/\1/p')
+    pid=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status" 2> /dev/null)
+done
+[ -x "$python" ] || python=$(command -v python || command -v python3)
+exec "$python" "$@"
+"""
 LARGEST = 400_000_000  # bytes of files that travel with a job; Ray refuses 500 MiB
 CACHES = ["**/__pycache__", "**/*.pyc"]
 
@@ -40,6 +50,7 @@ def ship(
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=math.inf)
     check_variables(text, env)
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+    (folder / START_NAME).write_text(START)
     runtime_env: dict[str, Any] = {"working_dir": str(folder), "excludes": CACHES}
     if not installed:
         runtime_env["py_modules"] = package_folders()

@@ -1,4 +1,5 @@
 import fcntl
+import importlib.util
 import os
 import shutil
 import signal
@@ -6,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray._private.node import Node
 
 from pipelines.cluster import local as local_ray
+from pipelines.cluster import supervise
 from pipelines.cluster.local import NEEDLESS, silently
 
 # The scripts that Ray's processes run, for as long as a session of ours lasts, and what a task in it answers.
@@ -52,10 +55,47 @@ def test_ray_is_itself_again_afterwards(local):
     assert [getattr(Node, name) for name in NEEDLESS] == before
 
 
-def test_a_ray_with_other_names_keeps_its_helpers(monkeypatch):
-    monkeypatch.setattr(local_ray, "NEEDLESS", ("start_what_no_ray_has",))
-    with silently(True):
-        assert not hasattr(Node, "start_what_no_ray_has")
+# What is used inside Ray. Where a newer one has it no more, a job works all the same, but slower or louder, or hangs when
+# all replicas are lost: mend it.
+USED = [
+    *(f"ray._private.node:Node.{name}" for name in (*NEEDLESS, "kill_all_processes")),
+    "ray._private.utils:set_sigterm_handler",
+    "ray._private.worker:_global_node",
+    "ray.data._internal.execution.execution_callback:ExecutionCallback.on_execution_step",
+    "ray.data._internal.execution.interfaces.physical_operator:PhysicalOperator.get_autoscaling_actor_pools",
+    "ray._raylet:GcsClient",
+    "ray.experimental.internal_kv:internal_kv_get_gcs_client",
+    "ray.job_submission:JobSubmissionClient._do_request",
+]
+
+
+@pytest.mark.parametrize("name", USED)
+def test_this_ray_has_what_is_used_of_its_inside(name):
+    assert not isinstance(local_ray.inside(name), SimpleNamespace)
+
+
+def test_a_ray_with_other_names_keeps_its_ways_and_works(monkeypatch):
+    real = local_ray.inside
+    for hidden in ("ray._private.node:Node", "ray._private.utils", "ray._private.worker:_global_node"):
+        assert not isinstance(real(hidden), SimpleNamespace)
+    monkeypatch.setattr(local_ray, "inside", lambda name: real(f"{name}_of_another_ray"))
+    before = [getattr(Node, name) for name in NEEDLESS]
+    with silently(True), local_ray.sigterm_kept():
+        assert [getattr(Node, name) for name in NEEDLESS] == before
+    local_ray.end_at_once()
+
+
+def test_a_ray_with_other_names_is_not_supervised(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray.data._internal.execution.execution_callback", None)
+    spec = importlib.util.find_spec("pipelines.cluster.supervise")
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)  # beside the real one
+    context = SimpleNamespace(custom_execution_callback_classes=[])
+    other.supervise(context)
+    assert context.custom_execution_callback_classes == []
+    supervise.supervise(context)
+    assert context.custom_execution_callback_classes == [supervise.Supervisor]
+    supervise.Supervisor().on_execution_step(SimpleNamespace())
 
 
 def test_no_folder_stays_of_a_run_that_ended_and_only_its_own_of_one_that_was_killed():

@@ -10,7 +10,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from levit_batch.errors import ConfigError
+from levit_batch.errors import ConfigError, JobError
 from levit_batch.job.load import load_config
 from pipelines.cluster import session as cluster_module
 from pipelines.cluster import supervise
@@ -143,6 +143,15 @@ def test_local_path_is_refused_where_other_nodes_do_not_see_it(three_nodes, tmp_
 def test_address_that_cannot_work_is_one_line(tmp_path, address, said):
     with pytest.raises(ConfigError, match=said):
         run_job(load_config("configs/demo.yaml", [f"output.path={tmp_path}", f"compute.address={address}"]))
+
+
+def test_ray_that_does_not_start_is_one_line(tmp_path, monkeypatch):
+    def late(**options):
+        raise Exception("The current node timed out during startup.")  # Ray's own words and class
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(JobError, match="^Ray could not be started: The current node timed out during startup.; try again"):
+        run_job(load_config("configs/demo.yaml", [f"output.path={tmp_path}"]))
 
 
 def test_torch_is_asked_for_a_gpu_only_where_there_may_be_one(monkeypatch):

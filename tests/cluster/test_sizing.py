@@ -4,6 +4,7 @@ import pytest
 
 from levit_batch.errors import ConfigError
 from levit_batch.job.config import ComputeConfig
+from levit_batch.job.load import load_config
 from pipelines.cluster.sizing import Capacity, Nodes, NoRoomError, Size, room, size_for
 
 
@@ -94,7 +95,6 @@ def test_cluster_that_grows_is_asked_for_what_it_can_become():
             True,
             "compute.gpus_per_replica: one replica takes 1 GPU, and no node has it",
         ),
-        ([GPU_NODE, GPU_NODE], {"gpus_per_replica": 4}, True, "4 GPUs, and no node has it; the cluster has 2 nodes"),
         ([GPU_NODE], {"accelerator_type": "H100"}, True, "accelerator_type: .*of type H100, .*2 GPUs .A100"),
         ([GPU_NODE], {"replicas": 3}, True, "3 replicas of 1 GPU do not fit.*room for 2"),
     ],
@@ -112,6 +112,7 @@ def test_cluster_without_any_room_holds_nothing(compute):
             size(capacity, "gpus_per_replica" in compute, **compute)
 
 
-def test_more_than_one_gpu_is_a_whole_number():
-    with pytest.raises(ConfigError, match="1.5 should be"):
-        size(cluster(GPU_NODE), True, gpus_per_replica=1.5)
+@pytest.mark.parametrize("gpus", ["2", "1.5"])
+def test_more_than_the_one_gpu_that_a_replica_uses_is_refused(gpus):
+    with pytest.raises(ConfigError, match="gpus_per_replica: .* should be 'auto' or less than or equal to 1"):
+        load_config("configs/demo.yaml", [f"compute.gpus_per_replica={gpus}"])

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import gc
+import importlib.util
 import os
 import pickle
 import shutil
@@ -133,6 +134,7 @@ def checked(run, folded, dtype: str) -> CheckedBackend:
     def backend(pixels):
         return tuple(part.float().numpy() for part in run(torch.tensor(pixels)))
 
+    backend.batch = 8
     return CheckedBackend(backend, folded, "torch", dtype)
 
 
@@ -212,10 +214,11 @@ def test_the_fastest_that_keeps_the_dtype(monkeypatch):
     assert choose(model(), make_runtime(model(compile=True), False, "float32", "auto")) == "torch"
     assert choose(model(), make_runtime(model(), True, "float16", "auto")) == "torch"
     assert choose(model(), make_runtime(model(), False, "float16", "auto")) == "torch"
-    monkeypatch.setattr(backend_module("openvino"), "PACKAGE", "not_there")
+    monkeypatch.setattr(backend_module("openvino"), "PACKAGES", ("not_there",))
     assert choose(model(), CPU) == "onnxruntime"
-    monkeypatch.setattr(backend_module("onnxruntime"), "PACKAGE", "not_there_either")
-    assert choose(model(), CPU) == "torch"
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "onnxscript" else find(name, *more))
+    assert choose(model(), CPU) == "torch"  # what runs a graph is no use without what makes it
 
 
 def test_what_is_asked_for_and_cannot_be(monkeypatch):
@@ -227,15 +230,15 @@ def test_what_is_asked_for_and_cannot_be(monkeypatch):
         ):
             with pytest.raises(ConfigError, match=f"model.backend: {name} .*{reason}"):
                 choose(model(backend=name), runtime)
-    monkeypatch.setattr(backend_module("onnxruntime"), "PACKAGE", "not_there")
-    with pytest.raises(ConfigError, match=r"not installed: pip install 'levit-batch\[onnx\]'"):
+    monkeypatch.setattr(backend_module("onnxruntime"), "PACKAGES", ("onnxruntime", "not_there"))
+    with pytest.raises(ConfigError, match=r"lacks not_there: pip install 'levit-batch\[onnx\]'"):
         choose(model(backend="onnxruntime"), CPU)
 
 
 def test_targets_for_a_device():
     assert make_runtime(model(), False, "float32", "auto") == Runtime(False, "float32", 8, False)
-    assert make_runtime(model(), True, "float16", "auto") == Runtime(True, "float16", 256, True, tune=True)
-    assert make_runtime(model(compile=False), True, "float16", 32) == Runtime(True, "float16", 32, False)
+    assert make_runtime(model(), True, "float16", "auto") == Runtime(True, "float16", 256, False)
+    assert make_runtime(model(compile=True), True, "float16", 32) == Runtime(True, "float16", 32, True)
 
 
 def test_a_graph_is_exported_once(folded, images, answers, tmp_path, monkeypatch):

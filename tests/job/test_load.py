@@ -64,6 +64,8 @@ def test_variables_expand_in_values(tmp_path, monkeypatch):
         ({"compute": {"replicas": {"min": 3, "max": 2}}}, [], r"min \(3\) is more than max \(2\)"),
         ({"source": {"limit": 0}}, [], r"source\.limit: 0 should be greater than 0"),
         ({"output": {"path": None}}, [], r"output\.path"),
+        ({"output": {"path": "hf://datasets/me/labels"}}, [], r"output\.path.*each chunk would be a commit.*levit-batch push"),
+        ({"output": {"path": "hf://buckets/me/labels"}}, [], r"output\.path.*where it is mounted"),
         ({}, ["source"], r"--set source: write it as section\.key=value"),
     ],
 )

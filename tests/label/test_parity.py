@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("levit")
     shared_model("128S").save_pretrained(folder)
     config = load_checkpoint(str(folder)).config  # with ImageNet's names
-    config.save(folder)
+    config.save_pretrained(folder)
     return folder
 
 

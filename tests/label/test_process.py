@@ -1,9 +1,13 @@
 import gc
+import re
+import resource
+import sys
+from pathlib import Path
 
 import pytest
 
 from levit_batch.job.load import load_config
-from pipelines.label.process import quick_imports
+from pipelines.label.process import peak_memory, quick_imports
 from pipelines.label.run import run_job
 from tests.support.jobs import Job
 
@@ -41,3 +45,12 @@ def test_a_job_leaves_nothing_frozen(tmp_path, checkpoint):
     job = Job(tmp_path, checkpoint, source={"limit": 4}, compute={"replicas": 1})
     assert run_job(load_config(str(job.file))).record["rows"] == 4
     assert gc.get_freeze_count() <= before
+
+
+def test_peak_memory_is_in_bytes_on_linux_and_macos(monkeypatch):
+    told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "linux":
+        now = int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+        assert now * 0.9 < peak_memory() < now + 10**10 and peak_memory() >= told * 1024
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert told <= peak_memory() < told * 2

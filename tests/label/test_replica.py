@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from levit_batch.errors import DeviceLostError
 from levit_batch.job.load import load_config
 from levit_batch.storage.place import Place
 from levit_batch.table.attempts import GIVE_UP_AFTER, PREDICT
@@ -189,6 +190,54 @@ def test_a_chunk_that_was_decoded_apart_is_an_attempt_of_the_replica(apart, monk
     assert markers(replica) == []
     record = replica.finish_decoded(part, pixels)
     assert record["rows"] == 16 and markers(replica) == []
+
+
+class Died(BaseException):
+    """What stands for the end of this process."""
+
+
+def test_a_lost_gpu_ends_the_process_in_the_midst_of_its_attempt(apart, monkeypatch):
+    replica, part, pixels = apart
+
+    class Lost:
+        batch = 8
+
+        def __call__(self, pixels):
+            raise DeviceLostError("the GPU failed")
+
+    def died(reason):
+        raise Died(reason)
+
+    monkeypatch.setattr(module, "die", died)
+    replica.load(part, pixels[:8])
+    replica.predictor.backend = Lost()
+    with pytest.raises(Died, match="the GPU failed"):
+        replica.guard(lambda: replica.finish_decoded(part, pixels), part.chunk)
+    assert len(markers(replica)) == 1 and replica.decoder.attempts.begin(part.chunk, PREDICT) == 2
+
+
+def test_loading_is_a_stage_of_its_own(made, monkeypatch):
+    replica, (first, second) = made
+    load = type(replica.model).load
+
+    class Slow:
+        """A model whose check takes a second, in its first call."""
+
+        batch = 8
+
+        def __init__(self, backend):
+            self.backend, self.checked = backend, False
+
+        def __call__(self, pixels):
+            if not self.checked:
+                time.sleep(1)
+                self.checked = True
+            return self.backend(pixels)
+
+    monkeypatch.setattr(type(replica.model), "load", lambda model: time.sleep(1) or Slow(load(model)))
+    one, other = replica.label(first), replica.label(second)
+    assert one["seconds"]["load"] > 2 and one["seconds"]["load"] > one["seconds"]["predict"] and one["cold"]
+    assert "load" not in other["seconds"] and not other["cold"] and one["gpu"] is None
 
 
 def test_a_failure_before_an_attempt_counts_takes_no_death_back(made, monkeypatch):

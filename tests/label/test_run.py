@@ -94,7 +94,7 @@ def test_the_record_says_what_happened(undisturbed):
         BAD,
     )
     assert metrics["rows"] == ROWS and metrics["errors"] == record["errors"]
-    assert set(record["stages"]) == {"read", "decode", "predict", "write"} and record["images_per_second"] > 0
+    assert set(record["stages"]) == {"read", "decode", "load", "predict", "write"} and record["images_per_second"] > 0
     assert record["peak_memory"] > 100e6 and record["stats"]["rows"] == ROWS
     assert json.loads((job.output / "job.json").read_text())["class_names"] == [f"LABEL_{i}" for i in range(10)]
     assert (job.output / "report.html").stat().st_size > 10_000

@@ -9,11 +9,12 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from levit_batch.errors import CheckpointError
-from levit_batch.levit.checkpoint import load_checkpoint
+from levit_batch.levit.checkpoint import check_labels_photographs, load_checkpoint
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher, LevitModel
 from levit_batch.levit.weights import imagenet_names
 from levit_batch.pixels.preprocessing import Preprocessing
-from tests.support import GOLDEN
+from pipelines.cli import main
+from tests.support import GOLDEN, ROOT
 from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
 
 HEAD = "classifier_distill.linear.bias"
@@ -297,3 +298,24 @@ def test_push_to_hub(hub, monkeypatch):
     loaded = load_checkpoint("tester/pushed").model
     pixels = normalised(photographs(2, 64))
     assert type(loaded) is LevitForImageClassification and loaded(pixels).logits.equal(model(pixels).logits)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"problem_type": "multi_label_classification"}, "problem_type multi_label_classification, num_labels 10"),
+        ({"problem_type": "regression"}, "problem_type regression"),
+        ({"num_labels": 1}, "problem_type None, num_labels 1"),
+        ({"num_channels": 1}, "takes images of 1 channels"),
+        ({"num_channels": 4}, "takes images of 4 channels"),
+    ],
+)
+def test_a_job_refuses_in_one_line_what_chooses_no_class_of_photographs(fields, message, tmp_path, capsys):
+    model = LevitForImageClassification(TINY.with_labels([f"LABEL_{i}" for i in range(10)]).changed(**fields))
+    model.save_pretrained(tmp_path / "model")
+    config = ["--set", f"model.checkpoint={tmp_path / 'model'}", "--set", f"output.path={tmp_path / 'out'}"]
+    assert main(["plan", str(ROOT / "configs/demo.yaml"), *config]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said and "\n" not in said
+    with pytest.raises(CheckpointError, match=message):
+        check_labels_photographs(load_checkpoint(str(tmp_path / "model")))

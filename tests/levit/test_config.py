@@ -1,11 +1,12 @@
-import dataclasses
 import json
 
 import pytest
+import torch
 import transformers
 
 from levit_batch.errors import CheckpointError
 from levit_batch.levit.config import VARIANTS, LevitConfig
+from levit_batch.levit.model import LevitForImageClassification
 from tests.support.models import TINY
 
 
@@ -19,7 +20,7 @@ def test_defaults_are_transformers_defaults():
 
 @pytest.mark.parametrize("config", [*VARIANTS.values(), TINY.with_labels(["cat", "dog"])])
 def test_round_trip(config, tmp_path):
-    config.save(tmp_path)
+    config.save_pretrained(tmp_path)
     assert LevitConfig.from_dict(json.loads((tmp_path / "config.json").read_text())) == config
 
 
@@ -40,9 +41,22 @@ def test_each_of_the_three_label_fields_gives_the_others():
     assert by_name.has_own_class_names and not LevitConfig(num_labels=2).has_own_class_names
 
 
-def test_it_is_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        TINY.num_labels = 3
+def test_a_model_takes_a_copy_of_its_configuration_and_shares_it_with_its_backbone():
+    given = LevitConfig(**vars(TINY))
+    model = LevitForImageClassification(given)
+    model.config.output_hidden_states = True
+    assert model.levit.config is model.config and given == TINY
+    assert len(model.eval()(torch.zeros(1, 3, 64, 64)).hidden_states) == 4
+
+
+def test_labels_set_later_agree_with_each_other():
+    config = LevitConfig(num_labels=3)
+    config.id2label = {"0": "cat", "1": "dog"}
+    assert (config.num_labels, config.label2id) == (2, {"cat": 0, "dog": 1})
+    config.num_labels = 2
+    assert config.class_names == ["cat", "dog"]
+    config.num_labels = 4
+    assert config.id2label[3] == "LABEL_3" and config.label2id["LABEL_3"] == 3
 
 
 @pytest.mark.parametrize(
@@ -56,7 +70,13 @@ def test_it_is_frozen():
         ({"id2label": {0: "a", 2: "b"}}, "without gaps"),
         ({"id2label": {0: "a"}, "num_labels": 2}, "names 1 classes"),
         ({"model_type": "vit"}, "not a LeViT"),
-        ({"hidden_sizes": 128}, "not a LeViT configuration"),
+        ({"hidden_sizes": 128}, "hidden_sizes must hold a number for each stage"),
+        ({"depths": [4, 4.5, 4]}, "depths must be whole"),
+        ({"stride": 0}, "stride must be whole, at least 1"),
+        ({"patch_size": "16"}, "patch_size 16 is not square"),
+        ({"problem_type": "ranking"}, "problem_type must be one of"),
+        ({"problem_type": "single_label_classification", "id2label": {0: "a"}}, "two classes or more"),
+        ({"check": 1}, "cannot have a value named check"),
     ],
 )
 def test_contradictions_are_named(change, message):

@@ -128,6 +128,7 @@ def test_five_nights(cluster, tmp_path, capfd):
     assert five["drift"]["verdict"] == "drift" and {"label_psi", "score_ks"} <= set(five["drift"]["breaches"])
     assert told["events"] == ["drift", "failure"] and told["exit_code"] == 4 and told["rows"] == ROWS
     assert told["drift"]["breaches"] == five["drift"]["breaches"] and "key=" not in str(told)
+    assert f"; drift: {five['drift']['why']}" in told["text"] and "\n" not in told["text"]  # all that Slack shows
     folder.assert_whole()
 
 
@@ -148,6 +149,7 @@ def test_too_many_errors_and_a_failure_are_told(cluster, tmp_path, capfd):
         assert folder.night(cluster.address, "--set=notify.on=[drift]", LEVIT_BATCH_WEBHOOK=hook.url) == 3
         (_, _, errors), (_, _, failure) = hook.got
     assert (errors["exit_code"], errors["events"], errors["errors"]) == (3, ["failure"], {"decode": 10})
+    assert f"10 of {ROWS} rows in the output have an error" in errors["text"]
     assert (failure["exit_code"], failure["state"]) == (2, "failed") and "source.image_column" in failure["text"]
     assert hook.url not in capfd.readouterr().err
 

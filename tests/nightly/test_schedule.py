@@ -204,6 +204,19 @@ def test_hf_command_takes_the_configuration_along_and_secrets_by_name(capsys, mo
         )
 
 
+def test_hf_jobs_mount_what_the_job_reads_and_writes(capsys):
+    command = ["schedule", "configs/nightly.yaml", "--cron", "0 2 * * 1", "--target=hf-jobs", "--image=img"]
+    command += ["--set=source.path=/data/2026/*.parquet", "--set=output.path=/labels/out"]
+    volumes = ["hf://buckets/me/scans:/data:ro", "hf://buckets/me/labels:/labels/"]
+    assert main([*command, *(f"--volume={volume}" for volume in volumes)]) == 0
+    words = shlex.split(capsys.readouterr().out)
+    assert [word.removeprefix("--volume=") for word in words if word.startswith("--volume")] == volumes
+    assert main([*command, f"--volume={volumes[0]}"]) == 2
+    assert "output.path: /labels/out is a local path" in capsys.readouterr().err
+    assert main([*command, "--volume=me/scans"]) == 2
+    assert "write it as hf://buckets/OWNER/NAME:/FOLDER" in capsys.readouterr().err
+
+
 HOOK = [
     "--set=source.path=s3://b/x",
     "--set=output.path=s3://b/o",

@@ -62,6 +62,10 @@ def test_modes_equal_transformers_conversion(mode):
     if mode == "RGBA":
         source.putalpha(GREY)
     data = encode(source, form)
+    try:
+        opened(data).load()
+    except OSError as e:
+        pytest.skip(f"this Pillow does not read the {mode} {form} that it writes: {e}")
     np.testing.assert_array_equal(pixels(data), convert_to_rgb(opened(data), return_numpy=True))
 
 

@@ -63,11 +63,15 @@ def test_an_image_does_not_depend_on_its_neighbours(preprocess):
         assert np.array_equal(preprocess([image])[0][0], row)
 
 
-def test_a_thread_of_pixels_that_would_grow_beyond_all_bounds_is_a_bomb(preprocess):
-    """1 x 5,000 pixels become 256 x 1,280,000 when the shorter edge is scaled to 256."""
-    pixels, errors = preprocess([encode(Image.new("RGB", (5000, 1), "white"), "PNG"), encode(CHINA)])
-    assert errors[0].startswith("bomb: 5000x1 pixels grow to 1280000x256") and errors[1] is None
-    assert not pixels[0].any()
+@pytest.mark.parametrize("edges", [(3000, 1), (1, 3000), (65_000, 2)])
+def test_a_thread_of_pixels_is_labelled_by_its_middle(edges):
+    """3000 x 1 pixels become 768,000 x 256 when the shorter edge is scaled to 256: the crop sees one pixel of them."""
+    image = Image.new("RGB", edges, "white")
+    middle = [edge // 2 for edge in edges]
+    image.paste("red", [middle[0] - 20, middle[1] - 20, middle[0] + 20, middle[1] + 20])
+    preprocess = Preprocessor(LEVIT, mode="exact", max_pixels=1_000_000, timeout=60)
+    pixels, errors = preprocess([encode(image, "PNG")])
+    assert errors == [None] and (pixels[0] == (255, 0, 0)).all()
 
 
 def test_it_pickles(preprocess):

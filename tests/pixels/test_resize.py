@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from levit_batch.pixels.resize import resize, resize_fraction, resize_window
+from levit_batch.pixels.resize import TORCH_MODES, resize, resize_fraction, resize_part, resize_window
 from tests.support.images import CHINA
 
 FILTERS = list(Image.Resampling)
@@ -21,6 +21,31 @@ def test_a_window_has_the_bits_of_the_whole(resample):
         rows, columns = (slice(at, int(random.integers(at, edge)) + 1) for at, edge in zip(starts, size, strict=True))
         expected = resize(pixels, size, resample)[rows, columns]
         np.testing.assert_array_equal(resize_window(pixels, size, rows, columns, resample), expected)
+
+
+EXACT = [(1, 300), (300, 1), (2, 600), (600, 2), (4, 999), (64, 500), (600, 32), (200, 200)]
+ROUNDED = [(3, 700), (700, 3), (7, 1500), (13, 999), (999, 13)]
+
+
+def part_and_whole(height: int, width: int, resample: Image.Resampling) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of a photograph's rows or columns, as LeViT's crop takes it."""
+    pixels = np.array(CHINA.resize((width, height)))
+    size = (256 * height // width, 256) if width <= height else (256, 256 * width // height)
+    window = [slice((edge - 224) // 2, (edge - 224) // 2 + 224) for edge in size]
+    return resize_part(pixels, size, *window, resample), resize_window(pixels, size, *window, resample)
+
+
+@pytest.mark.parametrize("resample", TORCH_MODES)
+@pytest.mark.parametrize(("height", "width"), EXACT)
+def test_a_part_that_begins_and_ends_between_pixels_has_the_bits_of_the_whole(height, width, resample):
+    part, whole = part_and_whole(height, width, resample)
+    np.testing.assert_array_equal(part, whole)
+
+
+@pytest.mark.parametrize(("height", "width"), ROUNDED)
+def test_any_other_part_is_off_by_less_than_a_pixel(height, width):
+    part, whole = part_and_whole(height, width, Image.Resampling.BICUBIC)
+    assert part.shape == whole.shape and np.abs(part.astype(int) - whole).max() <= 5
 
 
 def test_fractions_keep_the_size_and_the_place_of_every_pixel():

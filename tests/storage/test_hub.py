@@ -2,6 +2,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+from levit_batch.errors import LastingError
+from levit_batch.storage.find import find_files
+from levit_batch.storage.identity import open_file
+
 
 @pytest.fixture
 def hub(hub):
@@ -56,3 +60,20 @@ def test_upload(hub, tmp_path):
     api.upload_folder(repo_id="tester/new", repo_type="dataset", folder_path=tmp_path / "up")
     assert (hub.folder / "datasets/tester/new/x/b.txt").read_bytes() == b"hello"
     assert "tester/new" in hub.private
+
+
+def test_files_of_a_bucket_are_known_by_their_content(hub):
+    """They have no blob id: a file of the same size, written anew, would pass for the old one."""
+    file = hub.folder / "buckets/org/scans/2026/a.parquet"
+    file.parent.mkdir(parents=True)
+    versions = []
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        (found,) = find_files("hf://buckets/org/scans/2026/*.parquet", (".parquet",))
+        assert (found.name, found.size) == ("a.parquet", 3)
+        stream, opened = open_file(found.url, found.version)
+        assert stream.read() == content and opened.stamp == found.stamp
+        versions.append(found.version)
+    assert len(set(versions)) == 2
+    with pytest.raises(LastingError, match="changed since the job was planned"):
+        open_file(found.url, versions[0])

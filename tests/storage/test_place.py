@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from levit_batch.storage.place import place
+from levit_batch.storage.place import place, shown
+from levit_batch.storage.redact import redact
 
 TIDY = """
 import contextlib, os, sys, time
@@ -53,3 +54,20 @@ def test_a_file_on_s3_is_one_request(s3):
     assert "Uploads" not in s3.client.list_multipart_uploads(Bucket=s3.bucket)
     with pytest.raises(OSError):
         place("s3://no-such-bucket/out/chunk.parquet").write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("abfss://scans@account.dfs.core.windows.net/2026/x=1 y%20z.parquet", "scans/2026/x=1 y%20z.parquet"),
+        ("abfs://account.blob.core.windows.net/scans/2026?enable_tls=true", "scans/2026"),
+    ],
+)
+def test_azure_is_opened_by_pyarrow_and_its_container_is_no_user(url, path):
+    at = place(url)
+    assert (at.filesystem.type_name, at.path) == ("abfs", path)
+    assert shown(at.join("x").url) == url.partition("?")[0] + "/x" and redact(url) == url
+
+
+def test_password_of_an_azure_address_is_not_shown():
+    assert "swordfish" not in shown("abfs://:swordfish@account/scans") + redact("abfs://:swordfish@account/scans")

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,14 +13,19 @@ def test_base_is_an_argument_and_what_is_copied_is_what_a_build_needs():
     assert re.search(r"^ARG BASE=\S+\nFROM \$\{BASE\}$", TEXT, re.MULTILINE)
     copied = [name for line in re.findall(r"^COPY (.+)$", TEXT, re.MULTILINE) for name in line.split()[:-1]]
     packages = {pattern.rstrip("*.") for pattern in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]}
-    needed = {"pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"], *packages}
+    needed = {"pyproject.toml", "constraints", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"], *packages}
     assert needed == set(copied)
 
 
-def test_torch_is_taken_from_the_project_with_its_limits():
-    command = re.search(r"python -c '(.+?)'\)\"", TEXT)[1]
-    said = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.strip()
-    assert said in PROJECT["project"]["dependencies"] and said.startswith("torch")
+def test_versions_are_the_tried_ones_and_ray_is_an_argument():
+    default = re.search(r"^ARG RAY_VERSION=(\S+)$", TEXT, re.MULTILINE)[1]
+    tried = Path("constraints/tried.txt").read_text()
+    assert f"\nray=={default}\n" in tried
+    command = re.search(r"^RUN (sed .+?) \\$", TEXT, re.MULTILINE)[1].replace("> tried.txt", "")
+    for version in (default, "2.55.1"):
+        said = subprocess.run(["sh", "-c", command], env={"RAY_VERSION": version, "PATH": "/usr/bin:/bin"}, capture_output=True)
+        assert said.stdout.decode() == tried.replace(f"ray=={default}", f"ray=={version}")
+    assert all("-c tried.txt" in line for line in re.findall(r"pip install .*", TEXT))
 
 
 def test_shell_commands_are_shell():

@@ -158,6 +158,7 @@ def test_driver_in_the_head_knows_what_the_autoscaler_can_start(capsys, monkeypa
         (["--workers", "3", "1"], "the fewest first"),
         (["--kind=raycronjob"], "--cron: a raycronjob needs one"),
         (["--kind=raycronjob", "--cron", "0 25 * * *"], "25 is not a hour"),
+        (["--kind=raycronjob", "--cron", "0 2 */2 * mon"], "this scheduler those that are right in one of them"),
     ],
 )
 def test_what_no_pod_would_find_is_refused(capsys, monkeypatch, arguments, said):

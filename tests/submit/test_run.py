@@ -17,6 +17,7 @@ from pipelines.cli import main
 from pipelines.submit.job_env import hand_over
 from pipelines.submit.run import Jobs, wait
 from pipelines.submit.ship import ship
+from pipelines.submit.token import own_token
 from tests.support.jobs import COMMAND, LONG, chunk_files, output_rows, wait_for
 from tests.support.ray_head import Head
 
@@ -99,7 +100,7 @@ def test_variables_reach_the_driver_and_the_workers(head, tmp_path, monkeypatch)
     (tmp_path / "ship" / "probe.py").write_text(PROBE)
     jobs, said = Jobs(head.address), []
     runtime_env["env_vars"] = hand_over(jobs.client, {"LB_TEST_SECRET": SECRET})
-    job_id = jobs.client.submit_job(entrypoint="python probe.py", runtime_env=runtime_env)
+    job_id = jobs.client.submit_job(entrypoint="sh start.sh probe.py", runtime_env=runtime_env)
     assert wait(jobs, job_id, said.append).status == "SUCCEEDED", said
     assert f"driver has {SECRET[::-1]} worker has {SECRET[::-1]}" in "".join(said)
     assert SECRET not in str(jobs.client.get_job_info(job_id)) and files_with(SECRET, Path(head.folder)) == []
@@ -162,7 +163,7 @@ def test_unknown_job_and_missing_cluster_are_one_line(head, capfd):
     assert main(["status", "nobody", "--address", head.address]) == 2
     assert "no job nobody" in capfd.readouterr().err
     assert main(["submit", "configs/demo.yaml", "--address", "http://127.0.0.1:1"]) == 2
-    assert "no Ray dashboard answers there" in capfd.readouterr().err
+    assert "no Ray dashboard answers at http://127.0.0.1:1 (" in capfd.readouterr().err
 
 
 def test_cluster_that_asks_for_a_token_is_one_line(capfd):
@@ -180,6 +181,38 @@ def test_cluster_that_asks_for_a_token_is_one_line(capfd):
         assert main(["status", "--address", f"http://127.0.0.1:{server.server_port}"]) == 2
         server.shutdown()
     assert "RAY_AUTH_TOKEN" in capfd.readouterr().err
+
+
+@pytest.fixture
+def bare_head(tmp_path, monkeypatch, python_without):
+    """As `ray start --head` makes it in an environment that has Ray and none of our packages, for a user who has Ray's token."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("c0ffee" * 8)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    head = Head(python=python_without("safetensors"), home=tmp_path)
+    yield head
+    head.close()
+
+
+def test_first_job_on_a_head_that_has_a_token_and_nothing_of_ours(bare_head, tmp_path, capfd):
+    """The token is found; what is missing, and three ways out, stand in the last line, which `status` shows, too."""
+    assert submit(bare_head, tmp_path / "out", "--name=first") == 1
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith("first FAILED, exit code 1: the cluster's Python has no module safetensors: say --pip")
+    assert "--image-has-it" in said and "pipelines/Dockerfile" in said
+    assert main(["status", "first", "--address", bare_head.address]) == 0
+    assert "no module safetensors" in capfd.readouterr().out
+
+
+def test_token_is_not_sent_to_another_machine(tmp_path, monkeypatch):
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("c0ffee")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert [own_token(f"http://{host}:8265") for host in ("localhost", "192.0.2.77", "[::1]")] == ["c0ffee", None, "c0ffee"]
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert own_token("http://localhost:8265") is None
 
 
 def test_path_of_this_machine_is_refused_before_anything_is_sent(head, tmp_path, capfd):

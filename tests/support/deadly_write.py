@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 
 def register() -> None:
-    write = pq.write_table
+    write = pq.ParquetWriter.write_table
 
-    def deadly(table, *arguments, **options):
+    def deadly(writer, table, *arguments, **options):
         if "deed" in table.schema.names and pc.any(pc.equal(table["deed"], os.environ["DEADLY_WRITE"])).as_py():
             os._exit(3)
-        return write(table, *arguments, **options)
+        return write(writer, table, *arguments, **options)
 
-    pq.write_table = deadly
+    pq.ParquetWriter.write_table = deadly

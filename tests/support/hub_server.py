@@ -197,6 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
                 {"name": b, "ref": f"refs/heads/{b}", "targetCommit": repo.tree(b).commit} for b in repo.branches()
             ]
             return self.reply(200, {"branches": branches, "converts": [], "tags": []})
+        if kind == "buckets":  # without revisions
+            return self.bucket(name, repo.tree("main"), rest)
         action, revision = (rest[0], unquote(rest[1])) if rest else ("revision", "main")
         tree = repo.tree(revision)
         if tree is None:
@@ -206,6 +208,17 @@ class _Handler(BaseHTTPRequestHandler):
             "revision": self.info, "tree": self.tree, "paths-info": self.paths_info, "preupload": self.preupload,
             "commit": self.commit,
         }[action](name, repo, tree, path)  # fmt: skip
+
+    def bucket(self, name: str, tree: Tree, rest: list[str]) -> None:
+        if not rest:
+            facts = {"id": name, "private": name in self.hub.private, "createdAt": "2026-01-01T00:00:00.000Z"}
+            return self.reply(200, facts | {"size": sum(map(tree.size, tree.files)), "totalFiles": len(tree.files)})
+        if rest[0] == "paths-info":
+            entries = filter(None, map(tree.entry, json.loads(self.body)["paths"]))
+        else:
+            recursive = parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower() == "true"
+            entries = tree.entries(unquote("/".join(rest[1:])), recursive) or []
+        return self.reply(200, [one | {"xetHash": one.pop("oid"), "uploadedAt": None} for one in entries])
 
     def info(self, name: str, repo: Repo, tree: Tree, path: str) -> None:
         siblings = [{"rfilename": path, "size": tree.size(path), "blobId": tree.oid(path)} for path in tree.files]
@@ -254,7 +267,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self.reply(200, {"success": True, "commitOid": new, "commitUrl": f"{self.hub.url}/{name}/commit/{new}"})
 
     def resolve(self, parts: list[str]) -> None:
-        kind = parts.pop(0) if parts[0] in ("datasets", "models") else "models"
+        kind = parts.pop(0) if parts[0] in ("datasets", "models", "buckets") else "models"
+        if kind == "buckets":
+            parts.insert(3, "main")
         name, revision, path = "/".join(parts[:2]), unquote(parts[3]), unquote("/".join(parts[4:]))
         repo = self.hub.repo(kind, name)
         if repo is None or parts[2] != "resolve":

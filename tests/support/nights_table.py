@@ -229,7 +229,8 @@ def require_kept(before: Table, after: Table, shards: dict[str, str], may_go: se
         whole = {piece.version for piece in pieces} == {version}
         if not in_one_step and not whole:
             continue
-        seen = after.of(folder, version)
+        coming = after.committed.get(folder, ())  # the next night first brings these, whatever it finds
+        seen = after.of(folder, version) | {i for piece in coming if piece.version == version for i in piece.rows}
         if gone := {i for piece in pieces if piece.version == version for i in piece.rows} - seen:
             raise WrongError(f"{name}: rows {sorted(gone)} of its present version are gone")
         kept = all(piece in after.pieces.get(folder, []) for piece in pieces if piece.version != version)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -15,21 +16,26 @@ import psutil
 
 
 class Head:
-    """Started when made; `kill` ends it as a power cut would, `close` tidily. Its processes know nothing of this checkout."""
+    """Started when made; `kill` ends it as a power cut would, `close` tidily. Its processes know nothing of this checkout, and
+    the PATH nothing of their Python.
 
-    def __init__(self, cpus: int = 2):
+    python: another one, with Ray. home: where Ray looks for the user's token; without it the head asks for none.
+    """
+
+    def __init__(self, cpus: int = 2, python: str = sys.executable, home: Path | None = None):
         self.folder = tempfile.mkdtemp(prefix="lbray", dir="/tmp")  # short: Ray's sockets have a limit on their path
         ports = free_ports(7)
         self.address = f"http://127.0.0.1:{ports[0]}"
         self.gcs = f"127.0.0.1:{ports[1]}"
         names = ["dashboard-port", "port", "ray-client-server-port", "dashboard-agent-listen-port"]
         names += ["dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"]
-        command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
+        command = [python, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
         command += [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
         command += [f"--num-cpus={cpus}", "--object-store-memory=200000000", f"--temp-dir={self.folder}"]
         env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RAY_ADDRESS")}
-        env["RAY_AUTH_MODE"] = "disabled"  # else it depends on what an earlier Ray left in the home folder
-        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+        # Else it depends on what an earlier Ray left in the home folder.
+        env |= {"HOME": str(home)} if home else {"RAY_AUTH_MODE": "disabled"}
+        env["PATH"] = "/usr/bin:/bin"
         with Path(self.folder, "head.log").open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -43,8 +49,12 @@ class Head:
     def _wait(self) -> None:
         deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/api/jobs/", timeout=5):
+            try:
+                return urllib.request.urlopen(f"{self.address}/api/jobs/", timeout=5).close()
+            except urllib.error.HTTPError:  # it asks for a token
                 return
+            except OSError:
+                pass
             assert self.process.poll() is None, Path(self.folder, "head.log").read_text()
             time.sleep(0.3)
         raise TimeoutError(Path(self.folder, "head.log").read_text())

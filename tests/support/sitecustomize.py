@@ -9,3 +9,7 @@ if "DEADLY_WRITE" in os.environ:
     import deadly_write
 
     deadly_write.register()
+if "PRETEND_GPU" in os.environ:
+    import pretend_gpu
+
+    pretend_gpu.register()

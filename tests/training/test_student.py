@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from levit_batch.errors import ConfigError
+from levit_batch.errors import CheckpointError, ConfigError
 from levit_batch.job.load import validate
 from levit_batch.levit.blocks import Residual
 from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
 from levit_batch.pixels.preprocess import Preprocessor
 from levit_batch.training.config import FinetuneConfig, StudentConfig
-from levit_batch.training.student import Normalise, Teacher, build_student, scratch_config
+from levit_batch.training.student import Normalise, Teacher, build_student, load_teacher, scratch_config
 from tests.support.models import TINY, photographs, signal_model
 from tests.support.trainings import TINY_SHAPE
 
@@ -162,3 +162,19 @@ def test_config_of_the_start_is_left_alone(start):
     before = dataclasses.asdict(start.config)
     build_student(config(drop_path=0.5), start, OTHERS)
     assert dataclasses.asdict(start.config) == before
+
+
+def test_a_start_of_another_kind_is_trained_to_choose_a_class(start):
+    said = {"problem_type": "multi_label_classification", "return_dict": False, "output_hidden_states": True}
+    student = build_student(config(), dataclasses.replace(start, config=start.config.changed(**said)), OTHERS)
+    answer = student(torch.zeros(2, 3, 64, 64), labels=torch.tensor([0, 2]))
+    expected = torch.nn.functional.cross_entropy(answer.logits, torch.tensor([0, 2]))
+    assert answer.loss.equal(expected) and answer.hidden_states is None
+
+
+def test_a_teacher_that_chooses_no_class_is_refused(tmp_path):
+    signal_model(TINY.changed(problem_type="multi_label_classification")).save_pretrained(tmp_path)
+    settings = config(teacher=False)
+    settings = settings.model_copy(update={"teacher": settings.teacher.model_copy(update={"checkpoint": str(tmp_path)})})
+    with pytest.raises(CheckpointError, match="does not choose one of several classes"):
+        load_teacher(settings, NAMES)

@@ -1,8 +1,8 @@
 """What runs the model: one module for each `model.backend`, chosen here.
 
-Each module has `PACKAGE` and `EXTRA` (what to install), `refuses(runtime)` (why it cannot, or None),
-`export(folded, runtime)` on the driver (named bytes, or None when the folded model itself is what runs) and
-`load(exported, folded, runtime)` in the replica, which gives a `Backend`.
+Each module has `PACKAGES` and the `EXTRA` that installs them, `refuses(runtime)` (why it cannot, or None),
+`export(folded, runtime)` on the driver (named bytes) and `load(exported, folded, runtime)` in the replica, which gives a
+`Backend`. torch, where the folded model itself is what runs, has no extra, refuses nothing and exports nothing.
 """
 
 import importlib
@@ -35,22 +35,18 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a backend is to run on, and how. batch: images in one forward pass; compile: torch.compile; tune: the device may
-    find a better batch."""
+    """What a backend is to run on, and how. batch: images in one forward pass; compile: torch.compile."""
 
     gpu: bool
     dtype: str
     batch: int
     compile: bool
-    tune: bool = False
 
 
 def make_runtime(model: ModelConfig, gpu: bool, dtype: str, batch: int | str) -> Runtime:
-    """`compute.batch_size` and `model.compile` with `auto` resolved for the device."""
+    """`compute.batch_size` with `auto` resolved for the device."""
     size = batch if batch != "auto" else GPU_BATCH if gpu else CPU_BATCH
-    return Runtime(
-        gpu, dtype, int(size), gpu if model.compile == "auto" else bool(model.compile), tune=gpu and batch == "auto"
-    )
+    return Runtime(gpu, dtype, int(size), model.compile)
 
 
 def choose(model: ModelConfig, runtime: Runtime) -> str:
@@ -68,9 +64,9 @@ def choose(model: ModelConfig, runtime: Runtime) -> str:
 
 def why_not(name: str, runtime: Runtime) -> str | None:
     module = backend_module(name)
-    if importlib.util.find_spec(module.PACKAGE) is None:
-        return f"is not installed: pip install 'levit-batch[{module.EXTRA}]'"
-    return module.refuses(runtime)
+    if missing := [package for package in module.PACKAGES if importlib.util.find_spec(package) is None]:
+        return f"lacks {', '.join(missing)}: pip install 'levit-batch[{module.EXTRA}]'"
+    return module.refuses(runtime) if module.EXTRA else None
 
 
 def backend_module(name: str) -> ModuleType:

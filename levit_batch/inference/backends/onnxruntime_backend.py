@@ -10,7 +10,7 @@ from torch import nn
 from levit_batch.inference.backends.batches import FixedBatch
 from levit_batch.inference.backends.choose import Backend, Exported, Runtime, only_torch
 
-PACKAGE, EXTRA = "onnxruntime", "onnx"
+PACKAGES, EXTRA = ("onnxruntime", "onnx", "onnxscript"), "onnx"
 
 
 def refuses(runtime: Runtime) -> str | None:

@@ -12,7 +12,7 @@ from torch import nn
 from levit_batch.inference.backends.batches import FixedBatch
 from levit_batch.inference.backends.choose import Backend, Exported, Runtime, only_torch
 
-PACKAGE, EXTRA = "openvino", "openvino"
+PACKAGES, EXTRA = ("openvino",), "openvino"
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
