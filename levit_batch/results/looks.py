@@ -43,7 +43,7 @@ class Looks:
         good = np.flatnonzero(pc.is_null(table["error"]).to_numpy())
         fine = table.take(pa.array(good))
         score, wrong = fine["score"].to_numpy(), _mistaken(fine)
-        pick = functools.partial(_pick, table, version, names)
+        pick = functools.partial(pick_row, table, version, names)
         yield self.groups[SUREST], -score, good, functools.partial(pick, SUREST)
         yield self.groups[LEAST], score, good, functools.partial(pick, LEAST)
         yield self.groups[MISTAKES], -score[wrong], good[wrong], functools.partial(pick, MISTAKES)
@@ -78,7 +78,8 @@ def _mistaken(good: pa.Table) -> np.ndarray:
     return pc.fill_null(wrong, False).to_numpy()
 
 
-def _pick(table: pa.Table, version: str, names: list[str], group: str, i: int) -> Pick:
+def pick_row(table: pa.Table, version: str, names: list[str], group: str, i: int) -> Pick:
+    """Row `i` of a chunk's `table`, which has some of COLUMNS, as a pick of `group`."""
     row: dict[str, Any] = table.select([name for name in COLUMNS if name in table.schema.names]).slice(i, 1).to_pylist()[0]
     target = row.pop("target", None)
     truths = target if isinstance(target, list) else [] if target is None else [target]

@@ -6,7 +6,7 @@
     _swap/<shard's folder>/...                                       for a moment: old files on their way out
     _attempts/<shard's folder>/...                                   how often a process began a chunk
     _lock/<id>.json                                         who is running (lock.py)
-    job.json  runs/<UTC time>.json  metrics.json  samples.parquet  report.html  README.md
+    job.json  runs/<UTC time>.json  metrics.json  samples.parquet  review.parquet  report.html  README.md
 
 Names that begin with an underscore are skipped by pyarrow, Spark, `datasets` and by globs below `data/`. A shard's folder
 (`folder_of`) lies in no other's, and no reader takes it for a file or for a column.
@@ -38,8 +38,9 @@ TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")  # of `Place.wri
 DATA, STAGING, SWAP, MANIFEST = "data", "_staging", "_swap", "files.parquet"
 SAMPLES = "samples.parquet"  # rows worth a look, with small pictures
 UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
+REVIEW = "review.parquet"  # copies, outliers and suspected labels (results/near/review.py)
 SHARDS = "_shards.parquet"  # what the source's footers said (sources/footers.py)
-OWN_NAMES = (SAMPLES, "job.json", "report.html", UNMEASURED, SHARDS)
+OWN_NAMES = (SAMPLES, REVIEW, "job.json", "report.html", UNMEASURED, SHARDS)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
 
 

@@ -1,5 +1,6 @@
 """A finished output, read back: chunk after chunk in row order, only the columns asked for."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -106,20 +107,22 @@ def schema_at(at: Place) -> pa.Schema:
         return pq.read_schema(stream) if at.path.endswith(".parquet") else pa.ipc.open_stream(stream).schema
 
 
-def read_file(file: ChunkFile, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of one chunk file; of `columns`, those that it has. Raises OutputError when it cannot be read."""
-    return read_table(file.place, columns)
+def read_file(file: ChunkFile, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
+    """The rows of one chunk file, or of one of its row groups; of `columns`, those that it has. Raises OutputError when it
+    cannot be read."""
+    return read_table(file.place, columns, group)
 
 
-def read_table(at: Place, columns: Sequence[str] | None = None) -> pa.Table:
-    """`read_file` of the file at a place."""
+def read_table(at: Place, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
+    """`read_file` of the file at a place. Only Parquet has row groups."""
     try:
         if at.path.endswith(".parquet"):
             with at.filesystem.open_input_file(at.path) as stream, pq.ParquetFile(stream) as parquet:
                 names = parquet.schema_arrow.names
                 wanted = None if columns is None else [name for name in columns if name in names]
                 # Dots reach into structs in Parquet's names: a column called `image.path` is found all the same.
-                return parquet.read(wanted, use_threads=False)
+                read = parquet.read if group is None else functools.partial(parquet.read_row_group, group)
+                return read(columns=wanted, use_threads=False)
         with pa.memory_map(at.path) if at.local else at.filesystem.open_input_file(at.path) as stream:
             table = pa.ipc.open_stream(stream).read_all()
             return table if columns is None else table.select([name for name in columns if name in table.schema.names])

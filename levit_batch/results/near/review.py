@@ -1,0 +1,135 @@
+"""Copies, outliers and suspected labels of a table, from its embeddings and scores alone, as a table beside it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from levit_batch.errors import OutputError
+from levit_batch.results.near.neighbours import groups, neighbours
+from levit_batch.results.near.spill import Spilled, spilling
+from levit_batch.results.near.suspects import COLUMNS, Suspects
+from levit_batch.results.near.vectors import Step, files_with_embeddings, over_vectors, rows_of, silent
+from levit_batch.table.output import REVIEW, Output
+from levit_batch.table.read import ChunkFile, job_of, scan_files, schema_of
+from levit_batch.table.write import ROW_GROUP_ROWS
+
+NEAR, FAR = 0.13, 0.37037  # cleanlab's: copies are nearer than 0.13 medians, outliers farther than Q3 + (1/0.37037 - 1) IQR
+METADATA = b"levit_batch.review"
+SCHEMA = pa.schema(
+    {
+        "shard": pa.string(), "row": pa.int64(), "version": pa.string(), "copies": pa.int64(), "nearest_shard": pa.string(),
+        "nearest_row": pa.int64(), "nearest_distance": pa.float32(), "distance": pa.float32(), "outlier": pa.bool_(),
+        "label_quality": pa.float32(), "suspected_label": pa.int64(), "suspected_name": pa.string(),
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is found of N rows: all arrays [N], -1, inf and NaN for what there is not."""
+
+    group: np.ndarray  # row number that stands for a group of copies
+    nearest: np.ndarray  # row number
+    nearest_distance: np.ndarray
+    distance: np.ndarray  # mean cosine distance of the nearest ten
+    outlier: np.ndarray
+    quality: np.ndarray
+    suspected: np.ndarray
+
+
+def review(
+    output: Output,
+    near: float = NEAR,
+    step: Step = silent,
+) -> dict[str, Any]:
+    """Write review.parquet, a row for each row without an error, and return counts and thresholds as JSON values.
+
+    near: rows nearer than so many medians of the distance to the nearest row are copies. Raises OutputError when embeddings
+    were not written.
+    """
+    files, names = files_with_embeddings(output), job_of(output)["class_names"]
+    suspects = Suspects(schema_of(files[0]), len(names))
+    if suspects.by == "target":
+        for _, rows in scan_files(files, [*COLUMNS, "error"]):
+            suspects.learn(rows.filter(rows["error"].is_null()))
+    with spilling() as spill:
+        parts, total = [], rows_of(files)
+        for file, rows, vectors, judged in over_vectors(files, ("shard", "row", *COLUMNS), _with(suspects)):
+            spill.add(file.written.version, rows, vectors)
+            parts.append(judged)
+            step("reading", rows.num_rows, total)
+        if not spill.parts:
+            raise OutputError(f"{output}: no row has an embedding: all are error rows")
+        table = spill.done()
+        quality, suspected = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+        judged, limits = _judge(*neighbours(table, step=step), quality, suspected, near)
+        said = _summary(judged, suspects.by) | limits
+        _write(output, table, judged, names, said)
+    return said
+
+
+def _with(suspects: Suspects) -> Callable:
+    """What a block is reduced to where it is read."""
+    def judged(file: ChunkFile, rows: pa.Table, vectors: np.ndarray) -> tuple:
+        return file, rows.select(["shard", "row", "top_labels"]), vectors, suspects.judge(rows)
+
+    return judged
+
+
+def _judge(distances: np.ndarray, places: np.ndarray, quality, suspected, near: float) -> tuple[Judged, dict[str, Any]]:
+    there = np.isfinite(distances)
+    mean = np.where(there, distances, 0).sum(1) / np.maximum(there.sum(1), 1)
+    mean[~there[:, 0]] = np.inf
+    some = there[:, 0]
+    limit = near * float(np.median(distances[some, 0])) if some.any() else 0.0
+    low, high = np.percentile(mean[some], (25, 75)) if some.any() else (0.0, 0.0)
+    far = float(high + (1 / FAR - 1) * (high - low))
+    rows, at = np.nonzero(there & (distances <= limit))
+    group = groups(rows, places[rows, at], len(distances))
+    alone = np.bincount(group, minlength=len(group))[group] == 1
+    group = np.where(alone, -1, group)
+    judged = Judged(group, places[:, 0], distances[:, 0], mean, some & (mean > far), quality, suspected)
+    return judged, {"copy_distance": limit, "outlier_distance": far}
+
+
+def _summary(judged: Judged, by: str | None) -> dict[str, Any]:
+    members = judged.group[judged.group >= 0]
+    return {
+        "rows": len(judged.group), "copy_groups": len(np.unique(members)), "copies": len(members),
+        "outliers": int(judged.outlier.sum()), "suspected_labels": int((judged.suspected >= 0).sum()), "labels_by": by,
+        "alone": int(np.isinf(judged.nearest_distance).sum()),
+    }  # fmt: skip
+
+
+def _write(output: Output, table: Spilled, judged: Judged, names: list[str], said: dict[str, Any]) -> None:
+    schema = SCHEMA.with_metadata({METADATA: json.dumps(said)})
+
+    def write(sink: Any) -> None:
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            for first in range(0, len(table), ROW_GROUP_ROWS):
+                rows = np.arange(first, min(first + ROW_GROUP_ROWS, len(table)))
+                writer.write_table(_rows(table, judged, rows, names, schema))
+
+    try:
+        output.place.join(REVIEW).write_with(write)
+    except OSError as e:
+        raise OutputError(f"{output}: {REVIEW} cannot be written: {e}") from None
+
+
+def _rows(table: Spilled, judged: Judged, rows: np.ndarray, names: list[str], schema: pa.Schema) -> pa.Table:
+    nearest, suspected, quality = judged.nearest[rows], judged.suspected[rows], judged.quality[rows]
+    alone, group = nearest < 0, judged.group[rows]
+    suspected = pa.array(suspected.astype(np.int64), mask=suspected < 0)
+    columns = (
+        table.names(rows), table.row[rows], pa.array(table.versions).take(pa.array(table.version[rows])),
+        pa.array(group.astype(np.int64), mask=group < 0), table.names(nearest), pa.array(table.row[nearest], mask=alone),
+        pa.array(judged.nearest_distance[rows], mask=alone), pa.array(judged.distance[rows].astype(np.float32), mask=alone),
+        judged.outlier[rows], pa.array(quality.astype(np.float32), mask=np.isnan(quality)), suspected,
+        pa.array(names, pa.string()).take(suspected),
+    )  # fmt: skip
+    return pa.table([pa.array(column) if isinstance(column, np.ndarray) else column for column in columns], schema=schema)

@@ -1,0 +1,77 @@
+"""A table's good rows by number: narrow columns in memory (some 30 bytes a row), embeddings in a file on the local disk."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from levit_batch.table.rows import list_matrix
+
+
+@dataclass(frozen=True)
+class Spilled:
+    """N rows in the order of the table. vectors [N,D], as they were stored, are read from the file when they are used.
+
+    shard, version [N]: numbers into `shards` and `versions`; row [N]: within the shard; top [N,2]: the best labels, -1 for none.
+    """
+
+    vectors: np.ndarray
+    shards: list[str]
+    versions: list[str]
+    shard: np.ndarray
+    version: np.ndarray
+    row: np.ndarray
+    top: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def names(self, places: np.ndarray) -> pa.Array:
+        """The shards of rows [M]; null for -1."""
+        return pa.array(self.shards, pa.string()).take(pa.array(self.shard[places], mask=places < 0))
+
+
+class Spill:
+    """Takes the blocks of a scan one after the other."""
+
+    def __init__(self, folder: str):
+        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (`spilling` closes it)
+        self.shape: tuple[int, np.dtype] | None = None
+        self.parts: list[tuple[np.ndarray, ...]] = []
+        self.shards: dict[str, int] = {}
+        self.versions: dict[str, int] = {}
+
+    def add(self, version: str, rows: pa.Table, vectors: np.ndarray) -> None:
+        """rows [M]: shard (one), row, and top_labels. vectors: [M,D]."""
+        if not rows.num_rows:
+            return
+        self.shape = vectors.shape[1], vectors.dtype
+        self.file.write(np.ascontiguousarray(vectors).data)
+        shard = self.shards.setdefault(rows["shard"][0].as_py(), len(self.shards))
+        number = self.versions.setdefault(version, len(self.versions))
+        same = np.full((2, rows.num_rows), [[shard], [number]], np.int32)
+        self.parts.append((*same, rows["row"].to_numpy(), best_two(rows)))
+
+    def done(self) -> Spilled:
+        self.file.flush()
+        shard, version, row, top = (np.concatenate(kind) for kind in zip(*self.parts, strict=True))
+        width, kind = self.shape
+        vectors = np.memmap(self.file, kind, "r", shape=(len(row), width))
+        return Spilled(vectors, list(self.shards), list(self.versions), shard, version, row, top)
+
+
+@contextmanager
+def spilling(folder: str | None = None) -> Iterator[Spill]:
+    """A spill whose file is gone afterwards, however the process ends."""
+    spill = Spill(folder or tempfile.gettempdir())
+    with spill.file:
+        yield spill
+
+
+def best_two(rows: pa.Table) -> np.ndarray:
+    """The best two labels int32 [M,2] of rows with `top_labels`; -1 where a table keeps one only."""
+    labels = list_matrix(rows["top_labels"])[:, :2]
+    return np.pad(labels, ((0, 0), (0, 2 - labels.shape[1])), constant_values=-1).astype(np.int32)

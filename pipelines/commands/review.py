@@ -1,0 +1,82 @@
+"""`levit-batch review OUTPUT`: copies, outliers and suspected labels, from embeddings and scores, as a table beside it."""
+
+import argparse
+import json
+from typing import Any
+
+from pipelines.commands.arguments import add_json_argument, add_output_argument
+
+SHOWN = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_argument(parser)
+    parser.add_argument(
+        "--near", type=float, metavar="MEDIANS",
+        help="rows are copies when they are nearer than so many medians of the distance to the nearest row (0.13)",
+    )  # fmt: skip
+    parser.add_argument("--html", metavar="PAGE", help="write a page with thumbnails to this file")
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from levit_batch.results.near.looked_up import examples, plain
+    from levit_batch.results.near.review import NEAR, review
+    from levit_batch.table.output import REVIEW
+    from levit_batch.table.read import open_output
+    from pipelines.screen.scan import bars
+
+    output = open_output(args.output)
+    with bars() as step:
+        said = review(output, NEAR if args.near is None else args.near, step)
+    shown = examples(output)
+    if args.html:
+        _write_page(args, output, said, shown)
+    if args.json:
+        print(json.dumps({**said, "table": output.place.join(REVIEW).url, "examples": plain(shown)}))
+    else:
+        _print(said, shown)
+        print(f"table: {output.place.join(REVIEW).url}" + (f"   page: {args.html}" if args.html else ""))
+    return 0
+
+
+def _write_page(args: argparse.Namespace, output: Any, said: dict[str, Any], shown: dict[str, Any]) -> None:
+    from levit_batch.results.page.rows_page import render_rows
+    from levit_batch.storage.place import place
+    from levit_batch.table.read import job_of
+
+    groups = [(f"Copies {number}", picks) for number, picks in enumerate(shown["copies"], 1)]
+    groups += [(title, [pick for picks in shown[kind] for pick in picks]) for kind, title in TITLES.items()]
+    page = render_rows("Review", args.output, job_of(output), groups, tuple(_lines(said)))
+    place(args.html).write_bytes(page.encode())
+
+
+TITLES = {"outliers": "Outliers, the farthest first", "labels": "Suspected labels, the likeliest wrong first"}
+
+
+def _lines(said: dict[str, Any]) -> list[str]:
+    from levit_batch.results.page.formats import count, figure
+
+    by = {"target": "targets, by confident learning", "heads": "predictions on which the heads disagree"}.get(said["labels_by"])
+    return [
+        f"{count(said['copies'])} copies in {count(said['copy_groups'])} groups: nearer than {figure(said['copy_distance'])}",
+        f"{count(said['outliers'])} outliers: the mean of the ten nearest is farther than {figure(said['outlier_distance'])}",
+        f"{count(said['suspected_labels'])} suspected labels: {by}" if by else
+        "no labels are suspected: that takes a target (source.target_column) or predict.per_head",
+        f"of {count(said['rows'])} rows, each held against those that share one of its two best labels; "
+        f"{count(said['alone'])} had none to be held against",
+    ]  # fmt: skip
+
+
+def _print(said: dict[str, Any], shown: dict[str, Any]) -> None:
+    from pipelines.screen.console import console, table
+
+    out = console()
+    for line in _lines(said):
+        print(line)
+    for kind, title in (("copies", "Copies, the closest first"), *TITLES.items()):
+        picks = [pick for each in shown[kind] for pick in each]
+        rows = [(p["line"], p["label_name"], p["target_name"] or "", p["shard"], str(p["row"])) for p in picks]
+        if rows:
+            out.print()
+            out.print(table(title, ("why", "label", "target", "shard", "row"), rows[:SHOWN], right=(4,)))

@@ -1,0 +1,83 @@
+"""`levit-batch search OUTPUT IMAGE|SHARD:ROW`: the rows nearest to an image or to a row, by their embeddings."""
+
+import argparse
+import json
+import os
+from typing import Any
+
+from pipelines.commands.arguments import add_json_argument, add_output_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_argument(parser)
+    parser.add_argument("query", metavar="IMAGE|SHARD:ROW", help="an image's path or URL, or a row of the output")
+    parser.add_argument("-n", type=int, default=20, metavar="ROWS", help="so many (20)")
+    parser.add_argument("--html", metavar="PAGE", help="write a page with thumbnails to this file")
+    parser.add_argument("--checkpoint", metavar="PATH", help="the weights, if not where job.json says (for an IMAGE)")
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from levit_batch.results.near.search import search
+    from levit_batch.table.read import job_of, open_output
+    from pipelines.screen.scan import bars
+
+    output = open_output(args.output)
+    job = job_of(output)
+    query, vector, itself = _query(args, output, job)
+    with bars() as step:
+        nearest, compared = search(output, vector, max(args.n, 1), itself, step)
+    if args.html:
+        from levit_batch.results.page.rows_page import render_rows
+        from levit_batch.storage.place import place
+
+        lined = [pick | {"line": f"similarity {pick['similarity']:.4f}"} for pick in nearest]
+        page = render_rows("Nearest rows", args.output, job, [("Asked for", [query]), ("Nearest", lined)])
+        place(args.html).write_bytes(page.encode())
+    if args.json:
+        asked, found = {name: query[name] for name in ("shard", "row")}, [_plain(pick) for pick in nearest]
+        print(json.dumps({"query": asked, "compared": compared, "nearest": found}))
+    else:
+        _print(nearest, compared)
+        if args.html:
+            print(f"page: {args.html}")
+    return 0
+
+
+def _query(args: argparse.Namespace, output: Any, job: dict[str, Any]) -> tuple[dict[str, Any], Any, tuple[str, int] | None]:
+    """What is searched for as a pick, its embedding [D], and its (shard, row) if it is one: a file of that name is an image."""
+    shard, colon, row = args.query.rpartition(":")
+    if colon and row.isdecimal() and not os.path.exists(args.query):
+        from levit_batch.results.near.search import find_row
+
+        return *find_row(output, shard, int(row)), (shard, int(row))
+    from levit_batch.errors import SourceError, brief
+    from levit_batch.inference.query import embed_image
+    from levit_batch.pixels.decode import decode
+    from levit_batch.results.page.samples import thumbnail
+    from levit_batch.storage.place import place, shown
+
+    try:
+        data = place(args.query).read_bytes()
+    except OSError as e:
+        raise SourceError(f"{shown(args.query)}: neither an image that can be read ({brief(e)}) nor SHARD:ROW") from None
+    vector = embed_image(job, shown(args.query), data, args.checkpoint)
+    pixels = decode(data, max_pixels=job["config"]["source"]["max_image_pixels"])
+    pick = {"shard": os.path.basename(shown(args.query)), "row": None, "error": None, "image": thumbnail(pixels)}
+    return pick, vector, None
+
+
+def _plain(pick: dict[str, Any]) -> dict[str, Any]:
+    return {name: pick[name] for name in ("shard", "row", "similarity", "label", "label_name", "score", "target_name")}
+
+
+def _print(nearest: list[dict[str, Any]], compared: int) -> None:
+    from levit_batch.results.page.formats import count
+    from pipelines.screen.console import console, table
+
+    rows = [
+        (f"{p['similarity']:.4f}", p["label_name"], f"{p['score']:.3f}", p["target_name"] or "", p["shard"], str(p["row"]))
+        for p in nearest
+    ]
+    console().print(table(None, ("similarity", "label", "score", "target", "shard", "row"), rows, right=(0, 2, 5)))
+    print(f"{count(compared)} rows compared")

@@ -1,0 +1,88 @@
+"""`levit-batch select OUTPUT`: what to label next: the rows that the model is least sure of, spread over what they look like."""
+
+import argparse
+import json
+from typing import Any
+
+from pipelines.commands.arguments import add_json_argument, add_output_argument
+
+SHOWN = 20
+COLUMNS = ("shard", "row", "label", "label_name", "score", "target_name", "uncertainty")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_output_argument(parser)
+    parser.add_argument("-n", type=int, default=1000, metavar="ROWS", help="so many (1000)")
+    parser.add_argument("--by", default="margin", metavar="REASONS", help="margin, divergence, outlier, a comma between (margin)")
+    parser.add_argument("--diverse", action="store_true", help="of ten times as many, those that are unlike each other")
+    parser.add_argument("--labelled", action="store_true", help="also rows that have a target")
+    parser.add_argument("--out", metavar="FILE", help="write them as a table: FILE.csv or FILE.parquet")
+    parser.add_argument("--html", metavar="PAGE", help="write a page with thumbnails of the first hundred to this file")
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from levit_batch.errors import ConfigError
+    from levit_batch.results.near.choose import choose
+    from levit_batch.table.read import open_output
+    from pipelines.screen.scan import bars
+
+    if args.out and not args.out.endswith((".csv", ".parquet")):
+        raise ConfigError(f"--out {args.out}: name a file that ends in .csv or .parquet")
+    output, by = open_output(args.output), list(dict.fromkeys(reason.strip() for reason in args.by.split(",")))
+    with bars() as step:
+        picks, of = choose(output, max(args.n, 1), by, args.diverse, args.labelled, step)
+    rows = [{name: pick[name] for name in (*COLUMNS, *by)} for pick in picks]
+    if args.out:
+        _write(args.out, rows)
+    if args.html:
+        _write_page(args, output, by, picks)
+    if args.json:
+        from levit_batch.results.export.text import plain
+
+        print(json.dumps(plain({"of": of, "by": by, "rows": rows})))
+    else:
+        _print(rows, by, of)
+        for what, path in (("table", args.out), ("page", args.html)):
+            if path:
+                print(f"{what}: {path}")
+    return 0
+
+
+def _write(path: str, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    from levit_batch.results.export.text import for_spreadsheets
+    from levit_batch.storage.place import place
+
+    table = pa.Table.from_pylist(rows)
+    if path.endswith(".csv"):
+        place(path).write_with(lambda sink: pyarrow.csv.write_csv(for_spreadsheets(table), sink))
+    else:
+        place(path).write_with(lambda sink: pq.write_table(table, sink))
+
+
+def _write_page(args: argparse.Namespace, output: Any, by: list[str], picks: list[dict[str, Any]]) -> None:
+    from levit_batch.results.page.rows_page import render_rows
+    from levit_batch.storage.place import place
+    from levit_batch.table.read import job_of
+
+    lined = [pick | {"line": ", ".join(f"{reason} {pick[reason]:.2g}" for reason in by)} for pick in picks[:100]]
+    page = render_rows("What to label next", args.output, job_of(output), [(f"The first {len(lined)} of {len(picks)}", lined)])
+    place(args.html).write_bytes(page.encode())
+
+
+def _print(rows: list[dict[str, Any]], by: list[str], of: int) -> None:
+    from levit_batch.results.page.formats import count
+    from pipelines.screen.console import console, table
+
+    head = ("uncertainty", *by, "label", "score", "shard", "row")
+    texts = [
+        (f"{r['uncertainty']:.3f}", *(f"{r[reason]:.3g}" for reason in by), r["label_name"], f"{r['score']:.3f}", r["shard"],
+         str(r["row"]))
+        for r in rows[:SHOWN]
+    ]  # fmt: skip
+    console().print(table(None, head, texts, right=(0, *range(1, len(by) + 1), len(by) + 2, len(by) + 4)))
+    print(f"{count(len(rows))} rows of {count(of)}" + ("" if len(rows) <= SHOWN else f", the first {SHOWN} shown: --out has all"))
