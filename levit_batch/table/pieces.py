@@ -1,7 +1,7 @@
 """A finished table as the source of another: its shards, cut into chunks of rows, and the rows of each."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -53,12 +53,12 @@ class Pieces:
             if not shard.rows:
                 yield Chunk(name, "", shard.version, 0, None)
 
-    def read(self, chunk: Chunk) -> pa.Table:
-        """The rows of `chunk`, whichever files they are in. Raises OutputError when they cannot be read, or are gone."""
-        tables = [
-            _rows(self.output.place.join(file.path), max(chunk.first - file.first, 0), (chunk.stop or 0) - file.first)
-            for file in self._of(chunk)
-        ]
+    def read(self, chunk: Chunk, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of `chunk`, whichever files they are in; all columns or `columns`. Raises OutputError when they are gone."""
+        tables = []
+        for file in self._of(chunk):
+            at = self.output.place.join(file.path)
+            tables.append(_rows(at, max(chunk.first - file.first, 0), (chunk.stop or 0) - file.first, columns))
         table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
         if chunk.rows is not None and table.num_rows != chunk.rows:
             raise OutputError(f"{self.output}: {chunk} has {table.num_rows} rows: the table changed meanwhile; run again")
@@ -76,10 +76,10 @@ class Pieces:
         return [file for file in files[start:] if file.first < chunk.stop and file.stop > chunk.first]
 
 
-def _rows(at: Place, first: int, stop: int) -> pa.Table:
+def _rows(at: Place, first: int, stop: int, columns: Sequence[str] | None) -> pa.Table:
     """Rows `first` to `stop` of a file; of Parquet only the row groups that they are in are read."""
     if not at.path.endswith(".parquet"):
-        return read_table(at).slice(first, max(stop - first, 0))
+        return read_table(at, columns).slice(first, max(stop - first, 0))
     try:
         with at.filesystem.open_input_file(at.path) as stream, pq.ParquetFile(stream) as parquet:
             groups, skipped, row = [], 0, 0
@@ -90,7 +90,8 @@ def _rows(at: Place, first: int, stop: int) -> pa.Table:
                 elif row < stop:
                     groups.append(i)
                 row += rows
-            return parquet.read_row_groups(groups, use_threads=False).slice(first - skipped, max(stop - first, 0))
+            rows = parquet.read_row_groups(groups, columns, use_threads=False)
+            return rows.slice(first - skipped, max(stop - first, 0))
     except (pa.ArrowInvalid, OSError) as e:
         raise OutputError(f"{at.url}: cannot be read ({e}); run the job that wrote it again") from e
 

@@ -33,9 +33,9 @@ def main() -> None:
         config = VARIANTS[args.model].with_labels(imagenet_names())
         LevitForImageClassificationWithTeacher(config).save_pretrained(head)
         shape = {"shards": 1, "rows": args.chunk_rows, "chunk_rows": args.chunk_rows, "top_k": 5, "bad": 0, "target": None}
-        made = make_output(Path(folder), classes=tuple(imagenet_names()), width=config.hidden_sizes[-1], **shape)
-        rows = repeat(made, args.rows // args.chunk_rows)
         checkpoint = load_checkpoint(str(head))
+        made = make_output(Path(folder), classes=tuple(checkpoint.class_names), width=config.hidden_sizes[-1], **shape)
+        rows = repeat(made, args.rows // args.chunk_rows)
         made.output.write_json("job.json", made.job | {"backbone": checkpoint.backbone, "processor": checkpoint.processor})
         command = [*COMMAND, "rescore", str(made.path), "--checkpoint", str(head), "--out", f"{folder}/new/out"]
         print(json.dumps({"rows": rows} | measure(command, rows, Path(folder, "new"))))
