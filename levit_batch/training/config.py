@@ -119,6 +119,9 @@ class TrainConfig(Section):
     cache_bytes: Annotated[int, Field(ge=0)] = Field(
         1_000_000_000, description="Encoded images that stay in memory after the first epoch, in each worker."
     )
+    class_weights: Literal["balanced"] | None = Field(
+        None, description="For source.type output: balanced draws rows of rare classes as often as those of others."
+    )
     save_steps: PositiveInt = Field(1000, description="The training state is saved so often, and after each epoch.")
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -173,6 +176,8 @@ class FinetuneConfig(Section):
                 "source.type output trains heads on embeddings: set train.freeze to backbone, and model.checkpoint to the "
                 "checkpoint that made them"
             )
+        if self.train.class_weights and not stored:
+            raise ValueError("train.class_weights goes with source.type output")
         if stored and (self.teacher.checkpoint or self.compute.workers > 1 or self.model.processor):
             raise ValueError(
                 "source.type output has no images: leave out teacher.checkpoint and model.processor, and keep compute.workers 1"

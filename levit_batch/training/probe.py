@@ -56,8 +56,9 @@ class ProbeTrainer(Trainer):
         self.normalise, self.learner = Tensor.float, heads_of(self.student)
 
     def _train_batches(self) -> Iterator[Batch]:
-        rng = np.random.default_rng((self.config.train.seed, self.state.epoch))
-        order = torch.from_numpy(rng.permutation(len(self.rows.targets)))
+        rng, rows = np.random.default_rng((self.config.train.seed, self.state.epoch)), len(self.rows.targets)
+        balanced = self.config.train.class_weights == "balanced" and rows
+        order = torch.from_numpy(rng.choice(rows, rows, p=even(self.rows.targets)) if balanced else rng.permutation(rows))
         self.loader.skipped = dict(self.rows.skipped)
         start = self.state.consumed[0] if self.state.consumed else 0
         for first in range(start, len(order) - self.batch + 1, self.batch):
@@ -67,6 +68,12 @@ class ProbeTrainer(Trainer):
         self.validation_loader.skipped = dict(self.validation_rows.skipped)
         for rows in torch.arange(len(self.validation_rows.targets)).split(VALIDATION_ROWS):
             yield self.validation_rows.batch(rows, 0)
+
+
+def even(targets: Tensor) -> np.ndarray:
+    """How likely each of the rows [N] is drawn, so that all classes that occur are drawn alike."""
+    shares = 1 / np.bincount(targets)[targets]
+    return shares / shares.sum()
 
 
 def heads_of(student: Student) -> Student:

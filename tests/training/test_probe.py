@@ -129,6 +129,7 @@ def test_what_cannot_be_is_said_before_anything_is_written(table, truth, checkpo
     new = tmp_path / "new"
     for sections, error in (
         ({"train": {"freeze": "none"}}, "set train.freeze to backbone"), ({"compute": {"workers": 2}}, "keep compute.workers 1"),
+        ({"source": {"type": "parquet"}, "train": {"class_weights": "balanced"}}, "class_weights goes with source.type output"),
         ({"source": {"type": "parquet", "truth": "x"}}, "truth and truth_on go with type output"),
         ({"validation": {"source": {"path": "x", "target_column": "y"}}}, "must both be of type output"),
     ):  # fmt: skip
@@ -143,6 +144,21 @@ def test_what_cannot_be_is_said_before_anything_is_written(table, truth, checkpo
         with pytest.raises(SourceError, match=error):
             make_plan(config(table, new, {"truth": str(truth), "target_column": "kind"} | source))
     assert not new.exists()
+
+
+def test_rare_classes_are_drawn_as_often_where_asked_for(table, rows, tmp_path):
+    """Classes that say nothing of the image, one of them rare: who knows only the odds never says it, or half the time."""
+    file, random = tmp_path / "truth.parquet", np.random.default_rng(0)
+    kinds = np.where(random.random(len(rows)) < 0.1, "rare", "other")
+    pq.write_table(rows.select(["shard", "row"]).append_column("kind", pa.array(kinds)), file)
+    said = {}
+    for asked in (None, "balanced"):
+        source, train = {"truth": str(file), "target_column": "kind"}, {"epochs": 5, "keep": "last", "class_weights": asked}
+        finetune(config(table, tmp_path / f"{asked}", source, train=train))
+        task = prepare(str(table), str(tmp_path / f"{asked}"), str(tmp_path / f"{asked}-new"))
+        labels = rescore(task).metrics["labels"]
+        said[asked] = labels.get(str(task.checkpoint.class_names.index("rare")), 0) / sum(labels.values())
+    assert said[None] < 0.1 and 0.25 < said["balanced"] < 0.75
 
 
 def test_a_teacher_s_column_trains_the_second_head(table, tmp_path):
