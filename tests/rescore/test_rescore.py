@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -241,3 +242,12 @@ def test_merged_files_and_arrow_files_are_read_as_well(table, head, tmp_path, mo
     arrow = labelled(tmp_path / "arrow", source=KEPT, predict={"logits": True}, output={"format": "arrow"})
     _, streams = rescored(arrow, head, tmp_path / "streams")
     assert rows(streams).equals(rows(plain)) and require_files(streams)[0].place.path.endswith(".arrow")
+
+
+def test_from_a_store_into_a_store(table, head, tmp_path, s3):
+    _, plain = rescored(table, head, tmp_path / "plain")
+    stored, new = s3.put(Path(table.place.path), "rescore/labelled"), s3.put(tmp_path / "empty", "rescore/new")
+    _, there = rescored(stored, head, new)
+    assert rows(there).equals(rows(plain)) and there.read_json("job.json")["rescored"]["path"] == stored
+    result, _ = rescored(stored, head, new)
+    assert result.record["state"] == "nothing new"
