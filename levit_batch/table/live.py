@@ -19,13 +19,15 @@ class Live(Mapping):
     """The visible files by folder. Those that the manifest knows are made when they are asked for: there may be a million.
 
     known: rows of the manifest by folder, for those that did not change since. listed: the files of the others. since: files
-    written after this time (ns) may have been written anew under the same name.
+    written after this time (ns) may have been written anew under the same name. changed: the folders in which anything may have
+    changed since; None: any.
     """
 
     manifest: Manifest | None
     known: dict[str, tuple[int, int]]
     listed: dict[str, list[Written]]
     since: int = 0
+    changed: tuple[str, ...] | None = None
 
     def __getitem__(self, folder: str) -> list[Written]:
         if folder in self.listed:
@@ -84,14 +86,16 @@ def _sorted_out(
 
 def _look_locally(output: Output, manifest: Manifest) -> Live:
     since = os.stat(output.place.join(MANIFEST).path).st_mtime_ns
-    slices, known, listed = manifest.slices(), {}, {}
+    slices, known, listed, changed = manifest.slices(), {}, {}, []
     try:
         with os.scandir(output.place.join(DATA).path) as folders:
             for folder in folders:
                 if folder.name in slices and folder.stat().st_mtime_ns < since:
                     known[folder.name] = slices[folder.name]
-                elif FOLDER.fullmatch(folder.name) and (files := output.written_in(folder.name)):
-                    listed[folder.name] = files
+                elif FOLDER.fullmatch(folder.name):
+                    changed.append(folder.name)
+                    if files := output.written_in(folder.name):
+                        listed[folder.name] = files
     except FileNotFoundError:
         pass
-    return Live(manifest, known, listed, since)
+    return Live(manifest, known, listed, since, tuple(changed))

@@ -145,12 +145,13 @@ class Output:
         self.write("_attempts/.writable", b"")
         self.delete([self.place.join("_attempts/.writable")])
 
-    def leftovers(self) -> list[Place]:
-        """Temporary files of writers that died."""
+    def leftovers(self, changed: Iterable[str] | None = None) -> list[Place]:
+        """Temporary files of writers that died. changed: the only folders of `data` in which there may be one."""
         if not self.place.local:
             return []
         infos = self.place.list(recursive=False)
-        for folder in (DATA, STAGING, "_attempts", "_lock", "runs"):
+        data = (DATA,) if changed is None else (f"{DATA}/{folder}" for folder in changed)
+        for folder in (*data, STAGING, "_attempts", "_lock", "runs"):
             infos += self.place.join(folder).list()
         named = [(TEMPORARY.fullmatch(info.base_name), info) for info in infos]
         old = [info for info in self.place.join(SWAP).list() if CHUNK_FILE.fullmatch(info.base_name)]

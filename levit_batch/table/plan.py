@@ -74,7 +74,7 @@ def make_plan(
     live, staged = (NO_FILES, {}) if afresh else (look(output), output.written(STAGING))
     unplanned = set(live)
     planned = {shard: list(group) for shard, group in groupby(chunks, key=lambda chunk: chunk.shard)}
-    plan = Plan(garbage=output.own_files() if afresh else output.leftovers(), together=together, live=live)
+    plan = Plan(garbage=output.own_files() if afresh else output.leftovers(live.changed), together=together, live=live)
     for shard in shards:
         own = planned.get(shard.name, [])
         rows = sum(chunk.rows or 0 for chunk in own)

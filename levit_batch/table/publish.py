@@ -79,13 +79,13 @@ def settle(
     this run labelled. Returns the manifest of the table as it is now.
     """
     require()
+    live = look(output) if output.place.local or plan.live.manifest is None else plan.live
     if plan.pending:  # a replica that died may have left half a file
-        output.delete(output.leftovers())
+        output.delete(output.leftovers(live.changed))
     ready = publishable(plan, {chunk.shard for chunk in plan.pending if str(chunk) in failed})
     gone: list[str] = []
     if drop_vanished or (plan.together and len(ready) == len(plan.replacements) and not failed):
         gone, plan.vanished = plan.vanished, []  # their rows stand in other shards, or are to go
-    live = look(output) if output.place.local or plan.live.manifest is None else plan.live
     if live.current and live.manifest.sums and not (ready or gone or plan.pending):
         return live.manifest
     names = {folder: replacement.names for folder, replacement in ready.items()}
