@@ -24,6 +24,7 @@ COMMANDS = (
     "models",
     "schema",
     "evaluate",
+    "rescore",
     "compact",
     "show",
     "export",

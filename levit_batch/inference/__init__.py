@@ -4,6 +4,7 @@ fold, fast_linear           batch norms folded, heads merged
 runnable, backends/         what travels to a replica, and what runs it: torch, OpenVINO, ONNX Runtime
 check, cache                is it right, and need it be exported again
 predict                     pixels in; embeddings, logits and answers out
+score                       stored embeddings in; answers out
 """
 
 from levit_batch import hands_on

@@ -3,6 +3,7 @@
 config*, blocks, model              the five sizes; backbone, classifier, classifier with two heads
 outputs, losses                     what they return, and what labels add
 pretrained, checkpoint*, weights    every published form of weights, loaded strictly
+backbone                            whether stored embeddings are a checkpoint's own
 processor*                          the image processor
 catalogue, cost                     the published sizes and what they cost
 """

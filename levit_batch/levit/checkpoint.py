@@ -22,6 +22,7 @@ class Checkpoint:
     processor: dict[str, Any]  # every preprocessor_config.json value in force
     class_names: list[str]  # K names in index order, each once
     digest: str  # sha256 over the weights in Hugging Face's form: the same in every form
+    backbone: str  # the same over the backbone alone: equal where embeddings are
     name: str  # as it was asked for
     revision: str | None  # the hub commit it resolved to
     form: str  # "huggingface", "timm" or "authors"
@@ -38,7 +39,7 @@ def load_checkpoint(checkpoint: str, revision: str | None = None) -> Checkpoint:
     model, _ = published.fill(_model_class(published))
     names = _unique(published.config.class_names)
     return Checkpoint(
-        *(model, published.config, published.processor, names, digest(model)),
+        *(model, published.config, published.processor, names, digest(model), digest(model.levit)),
         *(checkpoint, published.revision, published.form),
     )
 

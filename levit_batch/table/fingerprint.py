@@ -90,6 +90,40 @@ def make_job(
     return Job(json.loads(json.dumps(values, default=list)), places, stored_config(config))
 
 
+def make_rescored_job(
+    there: dict[str, Any], config: JobConfig, digest: str, spec: RowSpec, temperature: float
+) -> Job:
+    """What other heads say of the embeddings that the job of `there` (its job.json) wrote: a job unlike any that reads images.
+
+    config: of the new table. digest: of all the weights of the checkpoint whose heads they are.
+    """
+    values = there["values"] | {"weights digest": digest, "class names": _hash(spec.class_names)}
+    values |= {"model.heads": config.model.heads, "output.format": config.output.format}
+    values |= {"rescored from": there["fingerprint"], "temperature": temperature}
+    values |= {f"predict.{key}": value for key, value in config.predict.model_dump().items()}
+    return Job(values, there.get("places", []), stored_config(config))
+
+
+def write_rescored_job(
+    job: Job, output: Output, before: dict[str, Any] | None, checkpoint: Any, there: dict[str, Any], origin: dict[str, Any]
+) -> None:
+    """`job.json` of such a table: what is said of the images stays, `origin` says where the embeddings are."""
+    now = {
+        **there,
+        **job.stored,
+        "created": (before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "digest": checkpoint.digest,
+        "backbone": checkpoint.backbone,
+        "form": checkpoint.form,
+        "model_revision": checkpoint.revision,
+        "class_names": checkpoint.class_names,
+        "rescored": origin,
+        "versions": versions(),
+    }
+    if before != now:
+        output.write_json("job.json", now)
+
+
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -118,6 +152,7 @@ def write_job(
         **job.stored,
         "created": (before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": checkpoint.digest,
+        "backbone": checkpoint.backbone,
         "form": checkpoint.form,
         "model_revision": checkpoint.revision,
         "dataset_revision": source.revision,

@@ -1,6 +1,7 @@
 """A checkpoint of one's own: both ways of fine-tuning.
 
 config, data, targets, augment      from a source to batches
+stored, probe                       a table's embeddings in place of images; heads alone
 student, optimise, batch_norm       the model that learns
 trainer, workers, state, curve      epochs, over several processes, killed and resumed
 """

@@ -15,16 +15,28 @@ Report = Callable[[dict[str, Any]], None]  # takes each event of a training: a s
 class TrainSourceConfig(SourceConfig):
     """Where the images and their truth are; `target_column` is required here."""
 
+    type: Literal["parquet", "huggingface", "arrow", "imagefolder", "webdataset", "output"] = Field(
+        "parquet",
+        description="As for labelling, or `output`: the embeddings of a table that `levit-batch run` wrote to `path`.",
+    )
     teacher_column: str | None = Field(
         None,
         description="What a teacher says of each image, as class numbers or names: for instance `label` of a table "
         "that `levit-batch run` wrote with a larger model. Trains both heads.",
     )
+    truth: str | None = Field(
+        None, description="For type `output`: a Parquet table that has the target_column, in place of the output's own."
+    )
+    truth_on: list[str] | None = Field(None, description="Columns by which rows find their truth; null: shard, row.")
 
     @model_validator(mode="after")
     def _has_target(self):
         if self.target_column is None:
             raise ValueError("target_column is required for training: name the column that holds the truth")
+        if self.type == "output" and not isinstance(self.path, str):
+            raise ValueError("path must be the folder of one output for type output")
+        if self.type != "output" and (self.truth or self.truth_on):
+            raise ValueError("truth and truth_on go with type output")
         return self
 
 
@@ -107,6 +119,9 @@ class TrainConfig(Section):
     cache_bytes: Annotated[int, Field(ge=0)] = Field(
         1_000_000_000, description="Encoded images that stay in memory after the first epoch, in each worker."
     )
+    class_weights: Literal["balanced"] | None = Field(
+        None, description="For source.type output: balanced draws rows of rare classes as often as those of others."
+    )
     save_steps: PositiveInt = Field(1000, description="The training state is saved so often, and after each epoch.")
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -150,6 +165,24 @@ class FinetuneConfig(Section):
     @property
     def validates(self) -> bool:
         return self.validation.source is not None or self.validation.fraction > 0
+
+    @model_validator(mode="after")
+    def _probe(self):
+        stored = self.source.type == "output"
+        if self.validation.source and (self.validation.source.type == "output") != stored:
+            raise ValueError("source and validation.source must both be of type output, or neither")
+        if stored and (self.train.freeze != "backbone" or self.model.checkpoint is None):
+            raise ValueError(
+                "source.type output trains heads on embeddings: set train.freeze to backbone, and model.checkpoint to the "
+                "checkpoint that made them"
+            )
+        if self.train.class_weights and not stored:
+            raise ValueError("train.class_weights goes with source.type output")
+        if stored and (self.teacher.checkpoint or self.compute.workers > 1 or self.model.processor):
+            raise ValueError(
+                "source.type output has no images: leave out teacher.checkpoint and model.processor, and keep compute.workers 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self):

@@ -23,6 +23,7 @@ from levit_batch.pixels.decode import decode
 from levit_batch.sources.source import Source, open_source
 from levit_batch.storage.ahead import ahead
 from levit_batch.training.config import TrainSourceConfig
+from levit_batch.training.stored import StoredEmbeddings
 from levit_batch.training.targets import ClassColumn
 
 NO_TARGET = "target: the target, or the teacher's answer, is null"
@@ -64,7 +65,8 @@ class Split:
 def open_training_source(config: TrainSourceConfig) -> Source:
     """The source, which reads the teacher's column beside the image and the target, and no other."""
     columns = [config.teacher_column] if config.teacher_column else []
-    return open_source(config.model_copy(update={"keep_columns": columns}))
+    config = config.model_copy(update={"keep_columns": columns})
+    return StoredEmbeddings(config) if config.type == "output" else open_source(config)
 
 
 @dataclass

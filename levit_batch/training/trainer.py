@@ -69,6 +69,7 @@ class Trainer:
             self.teacher.to(self.device)
         self.preprocessing = Preprocessing.read(self.student.processor)
         self.normalise = Normalise(self.student.processor).to(self.device)
+        self.learner = self.student  # what a batch goes through
         self.optimizer = make_optimizer(self.student, config.train)
         self._make_readers(names, threads)
         self.batch = config.train.batch_size // self.workers.count
@@ -81,9 +82,9 @@ class Trainer:
         cache = config.train.cache_bytes
 
         own = Split(seed) if config.validation.source else Split(seed, 0.0, fraction)
-        self.read = _reader(config.source, names, Split(seed, fraction, 1.0), cache)
+        self.read = make_reader(config.source, names, Split(seed, fraction, 1.0), cache)
         validation = config.validation.source or config.source.model_copy(update={"teacher_column": None})
-        self.read_validation = _reader(validation, names, own, cache // 4)
+        self.read_validation = make_reader(validation, names, own, cache // 4)
         self.loader = Loader(self._augmented, config.source.max_image_pixels, threads)
         self.validation_loader = Loader(self._fitted, config.source.max_image_pixels, threads)
 
@@ -102,7 +103,7 @@ class Trainer:
         Raises SourceError when there is too little to train on, JobError when the loss is no longer a number.
         """
         self._resume()
-        model = self.student
+        model = self.learner
         if self.workers.count > 1:
             model = DistributedDataParallel(self.student, broadcast_buffers=False)
         while self.state.epoch < self.config.train.epochs and not self._stalled():
@@ -226,12 +227,9 @@ class Trainer:
     def validate(self) -> dict[str, Any]:
         """Loss (cross-entropy of the logits that labelling uses) and accuracy over the validation rows of all workers."""
         self.student.eval()
-        chunks = list(self.plan.validation_chunks)[self.workers.rank :: self.workers.count]
-        samples = (sample for chunk in chunks for sample in self.read_validation(chunk))
-        self.validation_loader.skipped = {}
         sums = np.zeros(3)
-        for batch in self.validation_loader.batches(samples, max(self.batch, 64), drop_last=False):
-            logits = self.student(self.normalise(batch.pixels.to(self.device))).logits.cpu()
+        for batch in self._validation_batches():
+            logits = self.learner(self.normalise(batch.pixels.to(self.device))).logits.cpu()
             loss = functional.cross_entropy(logits, batch.targets, reduction="sum").item()
             sums += loss, (logits.argmax(1) == batch.targets).sum().item(), len(logits)
         loss, right, rows = self.workers.total(sums.tolist())
@@ -240,6 +238,13 @@ class Trainer:
         skipped = _sum_counts(self.workers.gather(self.validation_loader.skipped))
         return {"validation_loss": loss / rows, "validation_accuracy": right / rows, "validation_rows": int(rows),
                 "validation_skipped": skipped}  # fmt: skip
+
+    def _validation_batches(self) -> Iterator[Batch]:
+        """This worker's part of the validation rows."""
+        chunks = list(self.plan.validation_chunks)[self.workers.rank :: self.workers.count]
+        samples = (sample for chunk in chunks for sample in self.read_validation(chunk))
+        self.validation_loader.skipped = {}
+        return self.validation_loader.batches(samples, max(self.batch, 64), drop_last=False)
 
     def _save(self) -> None:
         random, skipped = self.workers.gather(torch.get_rng_state()), self.workers.gather(dict(self.loader.skipped))
@@ -262,7 +267,7 @@ class Trainer:
             torch.set_rng_state(saved["random"][self.workers.rank])
 
 
-def _reader(config: TrainSourceConfig, names: list[str], split: Split, cache_bytes: int) -> SampleReader:
+def make_reader(config: TrainSourceConfig, names: list[str], split: Split, cache_bytes: int) -> SampleReader:
     source = open_training_source(config)
     target = ClassColumn(source, config.target_column, "source.target_column", names)
     teacher = config.teacher_column and ClassColumn(source, config.teacher_column, "source.teacher_column", names)

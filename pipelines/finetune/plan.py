@@ -4,10 +4,13 @@ from typing import Any
 
 from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk, plan_chunks
+from levit_batch.levit.backbone import check_backbone
 from levit_batch.sources.source import Source
 from levit_batch.storage.redact import redact
+from levit_batch.table.read import job_of, open_output
 from levit_batch.training.config import FinetuneConfig, TrainSourceConfig
 from levit_batch.training.data import open_training_source
+from levit_batch.training.stored import StoredEmbeddings
 from levit_batch.training.student import build_student, load_teacher, starting_point
 from levit_batch.training.targets import ClassColumn, student_names
 from levit_batch.training.trainer import TrainPlan
@@ -23,6 +26,9 @@ def make_plan(config: FinetuneConfig) -> tuple[TrainPlan, dict[str, Any]]:
     """
     start = starting_point(config.model)
     source = open_training_source(config.source)
+    for one in (config.source, config.validation.source):
+        if one and one.type == "output":
+            check_backbone(job_of(open_output(one.path)), start, one.path)
     chunks, rows = _chunks(source, config)
     names = student_names(source, start, chunks)
     _check_columns(source, config.source, names)
@@ -34,7 +40,8 @@ def make_plan(config: FinetuneConfig) -> tuple[TrainPlan, dict[str, Any]]:
         validation = open_training_source(config.validation.source)
         _check_columns(validation, config.validation.source, names)
         plan = TrainPlan(tuple(names), chunks, rows, _chunks(validation, config)[0])
-    return plan, _values(config, plan, start.digest if start else None)
+    values = _values(config, plan, start.digest if start else None)
+    return plan, values | (source.marks if isinstance(source, StoredEmbeddings) else {})
 
 
 def _check_columns(source: Source, config: TrainSourceConfig, names: list[str]) -> None:
@@ -46,12 +53,17 @@ def _check_columns(source: Source, config: TrainSourceConfig, names: list[str]) 
 
 def _chunks(source: Source, config: FinetuneConfig) -> tuple[tuple[Chunk, ...], int]:
     """The chunks of a source and how many rows they hold; small enough that every worker gets a fair share."""
+    if isinstance(source, StoredEmbeddings):
+        return _counted(source, tuple(source.chunks()))
     shards = list(source.shards())
     most, workers = config.compute.chunk_rows, config.compute.workers
     if workers > 1:
         known = sum(shard.rows or 0 for shard in shards)
         most = max(1, min(most, -(-known // (SHARES * workers))))
-    chunks = tuple(plan_chunks(shards, most, source.config.limit, source.count))
+    return _counted(source, tuple(plan_chunks(shards, most, source.config.limit, source.count)))
+
+
+def _counted(source: Source, chunks: tuple[Chunk, ...]) -> tuple[tuple[Chunk, ...], int]:
     rows = sum(_rows(source, chunk) for chunk in chunks)
     if not rows:
         raise SourceError(f"source.path: {source.config.path} holds no rows; there is nothing to train on")

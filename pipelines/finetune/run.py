@@ -10,6 +10,7 @@ import torch
 
 from levit_batch.training.config import FinetuneConfig, Report
 from levit_batch.training.curve import learning_curve
+from levit_batch.training.probe import ProbeTrainer
 from levit_batch.training.trainer import Trainer, TrainPlan
 from pipelines.finetune.output import (
     WORK,
@@ -58,7 +59,8 @@ def _train(config: FinetuneConfig, plan: TrainPlan, work: Path, verbose: bool, r
     threads = before if config.compute.threads == "auto" else config.compute.threads
     torch.set_num_threads(threads)
     try:
-        trainer = Trainer(config, plan, work, report, threads)
+        kind = ProbeTrainer if config.source.type == "output" else Trainer
+        trainer = kind(config, plan, work, report, threads)
         result = trainer.run()
     finally:
         torch.set_num_threads(before)

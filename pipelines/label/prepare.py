@@ -50,6 +50,11 @@ class Prepared:
         return checkpoint
 
     @property
+    def revision(self) -> str | None:
+        """The commit of the dataset, where it has one."""
+        return self.source.revision
+
+    @property
     def dtype(self) -> str:
         """`model.dtype` with auto resolved: float32 on a CPU, float16 on a GPU."""
         asked = self.config.model.dtype

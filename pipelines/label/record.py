@@ -204,7 +204,7 @@ class RunRecord:
             "stats": self.stats(),
             "drift": None,
             "pool": None if self.size is None else dataclasses.asdict(self.size),
-            "dataset_revision": self.prepared.source.revision,
+            "dataset_revision": self.prepared.revision,
             "host": os.uname().nodename,
             "versions": versions(),
         }

@@ -38,7 +38,7 @@ def chunk_record(i, rows=10, **errors):
 
 @pytest.fixture
 def run(tmp_path):
-    prepared = SimpleNamespace(output=Output(OutputConfig(path=str(tmp_path))), source=SimpleNamespace(revision="abc"))
+    prepared = SimpleNamespace(output=Output(OutputConfig(path=str(tmp_path))), revision="abc")
     chunks = [Chunk("s", "", "0" * 8, 0, 10)]
     return RunRecord(prepared, Plan(chunks=5, rows=50, done_rows=10, done=chunks, new=["s"] * 30, vanished=["gone"]))
 

@@ -18,6 +18,7 @@ from tests.support import GOLDEN, ROOT
 from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
 
 HEAD = "classifier_distill.linear.bias"
+STEM = "levit.patch_embeddings.embedding_layer_1.batch_norm.bias"
 
 
 @pytest.fixture
@@ -60,13 +61,17 @@ def test_golden_forms(name, answers, form, edge):
 
 def test_one_digest_for_the_same_weights_in_every_form(tmp_path):
     names = ["levit_authors.pth", "levit_timm", "levit_conv_timm", "levit_timm/model.safetensors"]
-    digests = {load_checkpoint(str(GOLDEN / name)).digest for name in names}
+    forms = [load_checkpoint(str(GOLDEN / name)) for name in names]
+    digests, backbones = {form.digest for form in forms}, {form.backbone for form in forms}
     LevitForImageClassificationWithTeacher.from_pretrained(GOLDEN / "levit_timm").save_pretrained(tmp_path)
     again = load_checkpoint(str(tmp_path))
     assert digests == {again.digest} and len(again.digest) == 64 and again.form == "huggingface"
     assert again.processor["size"] == {"shortest_edge": 77}  # recorded with the weights
     rewrite(tmp_path, lambda weights: weights[HEAD].add_(1e-6))
-    assert load_checkpoint(str(tmp_path)).digest != again.digest
+    other_head = load_checkpoint(str(tmp_path))
+    assert other_head.digest != again.digest and backbones == {other_head.backbone}, "embeddings are the same"
+    rewrite(tmp_path, lambda weights: weights[STEM].add_(1e-6))
+    assert load_checkpoint(str(tmp_path)).backbone not in backbones
 
 
 @torch.no_grad()
