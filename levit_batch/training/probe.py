@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET
-from levit_batch.levit.model import ModelOutput
+from levit_batch.levit.outputs import BackboneOutput
 from levit_batch.table.rows import list_matrix
 from levit_batch.training.data import NO_TARGET, Batch, SampleReader, Split
 from levit_batch.training.student import Student
@@ -38,8 +38,8 @@ class Rows:
 class Stored(nn.Module):
     """In the place of the backbone: what it is given is the embedding [B, D] already."""
 
-    def forward(self, embedding: Tensor, output_hidden_states: bool = False) -> ModelOutput:
-        return ModelOutput(None, embedding, None)
+    def forward(self, embedding: Tensor, *asked: object, **also: object) -> BackboneOutput:
+        return BackboneOutput(None, embedding, None)
 
 
 class ProbeTrainer(Trainer):

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from levit_batch.errors import ConfigError, OutputError, SourceError, brief
+from levit_batch.inference.score import Scorer
 from levit_batch.job.config import JobConfig, SourceConfig
 from levit_batch.job.load import apply_override, validate
 from levit_batch.job.row import RESERVED, RowSpec
@@ -49,6 +50,10 @@ class Rescoring:
     @property
     def revision(self) -> str | None:
         return self.there.get("dataset_revision")
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        return Scorer(self.checkpoint, self.config.model.heads, self.config.predict, self.temperature)
 
     @cached_property
     def pieces(self) -> Pieces:
@@ -117,12 +122,14 @@ def prepare(of: str, checkpoint: str, out: str, overrides: Sequence[str] = (), t
     given = _given(checkpoint, out, overrides)
     heads = load_checkpoint(checkpoint, given["model"].get("revision"))
     check_backbone(there, heads, str(table))
-    config = _config(there, given, len(heads.class_names))
+    config = _config(there, given, heads)
     check_top_k(config, len(heads.class_names))
     output = Output(config.output)
     if output.place.path == table.place.path:
         raise ConfigError(f"--out: {output} is the table that is read; name another folder")
-    return Rescoring(config, table, there, output, heads, schema, temperature, pictures_from(there))
+    task = Rescoring(config, table, there, output, heads, schema, temperature, pictures_from(there))
+    _ = task.scorer  # raises for heads that the checkpoint has not
+    return task
 
 
 def _given(checkpoint: str, out: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -139,11 +146,13 @@ def _given(checkpoint: str, out: str, overrides: Sequence[str]) -> dict[str, Any
     return values
 
 
-def _config(there: dict[str, Any], given: dict[str, Any], classes: int) -> JobConfig:
-    """The job of the table with what is given in place of what it says. Raises ConfigError or OutputError."""
+def _config(there: dict[str, Any], given: dict[str, Any], checkpoint: Checkpoint) -> JobConfig:
+    """The job of the table, as far as the checkpoint can do it, with what is given in place. Raises UserError."""
     stored = {name: there["config"].get(name, {}) for name in ("model", "preprocess", "predict", "output", "drift")}
     stored["model"] = stored["model"] | {"revision": None}
-    stored["predict"] = stored["predict"] | {"top_k": min(stored["predict"].get("top_k", classes), classes)}
+    predict, classes = stored["predict"], len(checkpoint.class_names)
+    both = bool(predict.get("per_head")) and len(checkpoint.model.heads) > 1
+    stored["predict"] = predict | {"top_k": min(predict.get("top_k", classes), classes), "per_head": both}
     values = {name: section | given.get(name, {}) for name, section in stored.items()}
     try:
         source = SourceConfig.model_validate(there["config"]["source"])

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from levit_batch.inference.score import Scorer
 from levit_batch.job.answers import Answers
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.row import KEPT, TARGET, kept_name
@@ -37,8 +36,7 @@ class Maker:
 
     def __init__(self, task: Rescoring, run: str):
         self.task, self.run, self.fingerprint = task, run, task.job.fingerprint
-        self.scorer = Scorer(task.checkpoint, task.config.model.heads, task.config.predict, task.temperature)
-        self.pieces, self.spec, self.targets = task.pieces, task.spec, task.targets
+        self.scorer, self.pieces, self.spec, self.targets = task.scorer, task.pieces, task.spec, task.targets
 
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
         part, since = Part(chunk, 1, time.time()), time.perf_counter()

@@ -154,6 +154,17 @@ def test_what_does_not_go_together_is_refused(table, checkpoint, tmp_path):
         prepare(str(bare), str(DIGITS_MODEL), str(new))
 
 
+def test_one_head_says_what_it_can(tmp_path):
+    table = labelled(tmp_path / "labelled", source={"limit": 100}, predict={"per_head": True})
+    one = other_head(tmp_path / "one", heads=1)
+    for override, error in (("predict.per_head=true", ConfigError), ("model.heads=distill", CheckpointError)):
+        with pytest.raises(error, match="head"):
+            prepare(str(table), str(one), str(tmp_path / "new"), [override])
+    assert not (tmp_path / "new").exists()
+    names = rows(rescored(table, one, tmp_path / "new")[1]).schema.names
+    assert "label" in names and "head_label" not in names and "head_label" in rows(table).schema.names
+
+
 def test_each_job_keeps_to_its_own_folder(table, head, tmp_path):
     _, new = rescored(table, DIGITS_MODEL, tmp_path / "job/out")
     job = Job(tmp_path / "job", DIGITS_MODEL, source=KEPT, model={"backend": "torch"}, predict={"logits": True})

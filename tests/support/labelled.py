@@ -27,17 +27,18 @@ def labelled(folder: Path, **sections: dict[str, Any]) -> Output:
     return prepared.output
 
 
-def other_head(folder: Path, names: list[str] | None = None, seed: int = 1) -> Path:
-    """The digits' model with random heads, for as many classes as there are `names` of them; saved in `folder`."""
+def other_head(folder: Path, names: list[str] | None = None, seed: int = 1, heads: int = 2) -> Path:
+    """The digits' model with random heads, one or two, for as many classes as there are `names` of them; saved in `folder`."""
     import torch
 
-    from levit_batch.levit.model import LevitForImageClassificationWithTeacher
+    from levit_batch.levit import model as levit
 
     torch.manual_seed(seed)
     start = load_checkpoint(str(DIGITS_MODEL))
-    model = LevitForImageClassificationWithTeacher(start.config.with_labels(names or start.class_names)).eval()
+    kind = levit.LevitForImageClassificationWithTeacher if heads == 2 else levit.LevitForImageClassification
+    model = kind(start.config.with_labels(names or start.class_names)).eval()
     model.levit.load_state_dict(start.model.levit.state_dict())
-    for head in (model.classifier, model.classifier_distill):
+    for head in (getattr(model, name) for name in model.heads):
         torch.nn.init.normal_(head.linear.weight)
         torch.nn.init.normal_(head.linear.bias)
     model.processor = start.processor
