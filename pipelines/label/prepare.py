@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from levit_batch.errors import SourceError
+from levit_batch.errors import ConfigError, SourceError
 from levit_batch.job.chunks import Chunk, Shard, plan_chunks
 from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RowSpec, output_schema
@@ -47,6 +47,8 @@ class Prepared:
         checkpoint = load_checkpoint(self.config.model.checkpoint, self.config.model.revision)
         check_labels_photographs(checkpoint)
         check_top_k(self.config, len(checkpoint.class_names))
+        if self.config.predict.per_head and len(checkpoint.model.heads) < 2:
+            raise ConfigError(f"predict.per_head: {checkpoint.name} has one head; set predict.per_head=false")
         return checkpoint
 
     @property

@@ -5,11 +5,16 @@ import os
 import shutil
 
 import pyarrow.parquet as pq
+import pytest
 
+from levit_batch.errors import ConfigError
 from levit_batch.job.load import load_config
+from levit_batch.levit.model import LevitForImageClassification
+from levit_batch.levit.processor import LevitImageProcessor
 from pipelines.label.prepare import prepare
 from tests.support import DIGITS
 from tests.support.jobs import Job
+from tests.support.models import TINY
 
 
 def test_a_run_keeps_what_the_footers_said_for_the_next_night(tmp_path, checkpoint):
@@ -45,3 +50,12 @@ def test_job_json_says_what_the_source_says_of_kept_columns(tmp_path, checkpoint
     prepare(load_config(job.file), False).write_job()
     kept = json.loads((job.output / "job.json").read_text())["kept_features"]
     assert kept["source_label"]["_type"] == "ClassLabel" and len(kept["source_label"]["names"]) == 10
+
+
+def test_a_checkpoint_of_one_head_has_no_two_answers(tmp_path):
+    folder = tmp_path / "one head"
+    LevitForImageClassification(TINY).save_pretrained(folder)
+    LevitImageProcessor(size={"shortest_edge": 73}, crop_size=64).save_pretrained(folder)
+    job = Job(tmp_path / "job", folder, predict={"per_head": True})
+    with pytest.raises(ConfigError, match="predict.per_head: .* has one head; set predict.per_head=false"):
+        _ = prepare(load_config(job.file), False).checkpoint
