@@ -63,11 +63,16 @@ class Manifest:
 
     def slices(self) -> dict[str, tuple[int, int]]:
         """The rows of `files` that are of each folder, first to stop."""
-        folders = pc.replace_substring_regex(self.files["path"], r"^[^/]*/([^/]*)/.*$", r"\1")
-        other = pc.not_equal(folders[1:], folders[: max(len(folders) - 1, 0)]).to_numpy()
-        firsts = [0, *(np.flatnonzero(other) + 1).tolist()][: len(folders)]
-        names = folders.take(pa.array(firsts, pa.int64())).to_pylist()
-        return dict(zip(names, zip(firsts, [*firsts[1:], len(folders)], strict=True), strict=True))
+        folders = folders_of(self.files["path"]).to_numpy(zero_copy_only=False)
+        edges = [0, *(np.flatnonzero(folders[1:] != folders[:-1]) + 1).tolist(), len(folders)]
+        return {folders[a]: (a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b}
+
+
+def folders_of(paths: pa.ChunkedArray) -> pa.Array:
+    """The shard's folder in each of `paths`."""
+    parts = pc.split_pattern(paths, "/")
+    found = pc.list_element(parts, 1)
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def read_manifest(output: Output) -> Manifest | None:
@@ -84,7 +89,7 @@ def read_manifest(output: Output) -> Manifest | None:
         files = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(None)
         whole = sums is None or sums.keys() >= NONE.keys()
         publishing = json.loads((table.schema.metadata or {}).get(PUBLISHING, b"[]"))
-        return Manifest(files, sums if whole else None, publishing=tuple(publishing))
+        return Manifest(files.combine_chunks(), sums if whole else None, publishing=tuple(publishing))
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, ValueError, AttributeError, OSError):
         return None
 

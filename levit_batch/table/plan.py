@@ -110,7 +110,6 @@ class Files:
         self.ready = [file for file in both if file not in taken]
         self.missing = [*uncovered(planned, both)]
         self.strays = [file for file in live if file not in taken]
-        self.by_range = {(chunk.first, chunk.stop): chunk for chunk in planned}
 
     def sort_into(self, to: Plan) -> None:
         name, folder = self.shard.name, folder_of(self.shard.name)
@@ -133,9 +132,6 @@ class Files:
         return not self.planned or self.planned[-1].stop in (None, self.shard.rows)
 
     def _chunk(self, file: Written, staged: bool = False) -> Chunk:
-        planned = self.by_range.get((file.first, file.stop))  # the same object, as there may be a million
-        if planned and not staged:
-            return planned
         return Chunk(self.shard.name, self.shard.url, file.version, file.first, file.stop, staged)
 
 
