@@ -83,7 +83,8 @@ class _Keeping:
         rows = np.concatenate([np.flatnonzero(self.untouched), np.array(rows, np.int64)])
         files = pa.concat_tables([self.table.take(rows), as_table(one for one, _ in read)]).sort_by("path")
         sums = self._sums(self.before.keys() - stay, again, add_stats(stats for _, stats in read))
-        return Manifest(files, sums or self._all(files), tuple(one["path"] for one, _ in read))
+        found = tuple(one["path"] for one, _ in read)
+        return Manifest(files, sums or self._all(files), found, looked=self.live.looked)
 
     def _wanted(self, folder: str) -> Iterator[tuple[str, Written | None]]:
         """The paths of one folder's files as they will be named, and what a listing said of each."""

@@ -5,12 +5,15 @@ unless a run has left its mark that it was changing the table; then, and where t
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from levit_batch.table.manifest import Manifest, read_manifest
 from levit_batch.table.output import DATA, FOLDER, MANIFEST, UNMEASURED, Output, Written
 
+UNKNOWN = 1 << 62
+TICK = 10**7  # ns: the clock of a disk goes in steps
 AGE = 2 * 10**9  # ns: a store tells whole seconds only
 
 
@@ -20,7 +23,7 @@ class Live(Mapping):
 
     known: rows of the manifest by folder, for those that did not change since. listed: the files of the others. since: files
     written after this time (ns) may have been written anew under the same name. changed: the folders in which anything may have
-    changed since; None: any.
+    changed since; None: any. looked: when this was (ns).
     """
 
     manifest: Manifest | None
@@ -28,6 +31,7 @@ class Live(Mapping):
     listed: dict[str, list[Written]]
     since: int = 0
     changed: tuple[str, ...] | None = None
+    looked: int = 0
 
     def __getitem__(self, folder: str) -> list[Written]:
         if folder in self.listed:
@@ -58,11 +62,12 @@ def _of_manifest(manifest: Manifest, first: int, stop: int) -> Iterator[Written]
 
 def look(output: Output) -> Live:
     """The files that readers see. Reads the manifest, and lists what may differ from it."""
+    looked = time.time_ns() - TICK
     manifest = read_manifest(output)
     if manifest is None or manifest.publishing:
-        return Live(None, {}, output.written())
+        return Live(None, {}, output.written(), looked=looked)
     if output.place.local:
-        return _look_locally(output, manifest)
+        return replace(_look_locally(output, manifest), looked=looked)
     slices = manifest.slices()
     if not output.place.join(UNMEASURED).exists():
         return Live(manifest, slices, {})
@@ -85,7 +90,7 @@ def _sorted_out(
 
 
 def _look_locally(output: Output, manifest: Manifest) -> Live:
-    since = os.stat(output.place.join(MANIFEST).path).st_mtime_ns
+    since = min(os.stat(output.place.join(MANIFEST).path).st_mtime_ns, manifest.looked or UNKNOWN)
     slices, known, listed, changed = manifest.slices(), {}, {}, []
     try:
         with os.scandir(output.place.join(DATA).path) as folders:

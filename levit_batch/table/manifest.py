@@ -21,7 +21,7 @@ from levit_batch.errors import OutputError
 from levit_batch.table.output import DATA, MANIFEST, STAGING, Output
 from levit_batch.table.stats import NONE, Stats, add_stats
 
-SUMS, PUBLISHING = b"levit_batch.sums", b"levit_batch.publishing"
+SUMS, PUBLISHING, LOOKED = b"levit_batch.sums", b"levit_batch.publishing", b"levit_batch.looked"
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),  # below the output: data/<shard's folder>/<file>; while a shard is replaced, also _staging/...
@@ -47,19 +47,21 @@ BATCH, SUMS_BATCH = 4096, 256  # entries, and sums, that are put together in one
 class Manifest:
     """files: `SCHEMA`, sorted by path. sums: of all rows; None where they are not known. found: paths of the files that no book
     had when it was made; not stored. publishing: the folders that a run was about to replace when it was written: their files are
-    named where they are staged, and others may still be seen in the folder.
+    named where they are staged, and others may still be seen in the folder. looked: when the folder was looked at (ns): what
+    changed later, by a run beside, is not in it.
     """
 
     files: pa.Table
     sums: Stats | None
     found: tuple[str, ...] = ()
     publishing: tuple[str, ...] = ()
+    looked: int = 0
 
     def settled(self) -> "Manifest":
         """The same files where they belong."""
         paths = pc.replace_substring_regex(self.files["path"], f"^{STAGING}/", f"{DATA}/")
         found = tuple(path.replace(f"{STAGING}/", f"{DATA}/", 1) for path in self.found)
-        return Manifest(self.files.set_column(0, "path", paths).sort_by("path"), self.sums, found)
+        return Manifest(self.files.set_column(0, "path", paths).sort_by("path"), self.sums, found, looked=self.looked)
 
     def slices(self) -> dict[str, tuple[int, int]]:
         """The rows of `files` that are of each folder, first to stop."""
@@ -89,7 +91,8 @@ def read_manifest(output: Output) -> Manifest | None:
         files = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(None)
         whole = sums is None or sums.keys() >= NONE.keys()
         publishing = json.loads((table.schema.metadata or {}).get(PUBLISHING, b"[]"))
-        return Manifest(files.combine_chunks(), sums if whole else None, publishing=tuple(publishing))
+        looked = int((table.schema.metadata or {}).get(LOOKED, b"0"))
+        return Manifest(files.combine_chunks(), sums if whole else None, publishing=tuple(publishing), looked=looked)
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, ValueError, AttributeError, OSError):
         return None
 
@@ -97,7 +100,8 @@ def read_manifest(output: Output) -> Manifest | None:
 def write_manifest(output: Output, manifest: Manifest) -> None:
     sink = io.BytesIO()
     sums = json.dumps(manifest.sums, separators=(",", ":"))
-    table = manifest.files.replace_schema_metadata({SUMS: sums, PUBLISHING: json.dumps(manifest.publishing)})
+    metadata = {SUMS: sums, PUBLISHING: json.dumps(manifest.publishing), LOOKED: str(manifest.looked)}
+    table = manifest.files.replace_schema_metadata(metadata)
     pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     output.write(MANIFEST, sink.getbuffer())
 

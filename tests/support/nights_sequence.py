@@ -200,8 +200,8 @@ class Sequence:
         self.say("two nights", limit, flags, fault, first, f"and limit {other_limit} until {pause}: {ended[0]}")
         self.counts["side by side"] += 1
         self.crossed = True
-        # Where folders cannot change places, one that is taken for dead may still put an old file beside the new ones.
-        self.doubles = self.doubles or limit != other_limit or flags["overwrite"] or not self.store.exchanges
+        # One that is taken for dead amid replacing a shard may still put an old file beside the new ones.
+        self.doubles = True
         after = self.table()
         self.require_right(before, after, [first, *ended], flags, fault, pause)
 

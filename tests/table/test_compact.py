@@ -60,7 +60,9 @@ def test_every_row_stays_and_the_files_get_few(tmp_path, format):
     record = read_record(merged[0].place)
     assert record["rows"] == after[0].num_rows and len(parts_of(record)) == len(files) // len(merged)
     live, manifest = look(made.output), read_manifest(made.output)
-    assert live.current and manifest.sums["rows"] == joined.num_rows and not manifest.publishing
+    named = {path.partition("/")[2] for path in manifest.files["path"].to_pylist()}
+    assert named == {f"{folder}/{file.name}" for folder in live for file in live[folder]}
+    assert manifest.sums["rows"] == joined.num_rows and not manifest.publishing
     assert not list(tmp_path.rglob("out/_*/*"))
     assert compact(made.output, lambda: None) == {"before": len(merged), "after": len(merged), "bytes": 0}
 
