@@ -7,6 +7,7 @@ are there, and it is done again.
 import ctypes
 import errno
 import os
+import secrets
 
 from levit_batch.errors import OutputError
 from levit_batch.storage.place import Place
@@ -53,11 +54,15 @@ def _clear(output: Output, folder: Place) -> None:
 
 
 def _replace_local(output: Output, folder: str, names: frozenset[str]) -> None:
-    staged, live, swap = (output.place.join(part, folder) for part in (STAGING, DATA, SWAP))
+    staged, live = output.place.join(STAGING, folder), output.place.join(DATA, folder)
+    swap = output.place.join(SWAP, f"{folder}-{secrets.token_hex(8)}")  # no other run's
     seen = _names(live)
     try:
         if seen and names - seen and _linked(staged, live, swap, names) and _exchange(swap.path, live.path):
-            return _bring_back(swap, live)
+            if names <= _names(live):
+                return _bring_back(swap, live)
+            _exchange(swap.path, live.path)  # another run tidied up just then: nothing was replaced
+            return None
     finally:
         _clear(output, swap)
     output.delete(live.join(name) for name in seen - names)
