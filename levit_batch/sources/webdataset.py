@@ -51,7 +51,10 @@ class WebDataset(Source):
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        first = list(islice(self._samples(self.files[0].url, None, _tells_type), LOOK_AT))
+        try:
+            first = list(islice(self._samples(self.files[0].url, None, _tells_type), LOOK_AT))
+        except OSError as e:  # it may have gone since it was listed
+            raise SourceError(f"source.path: {self.files[0].name} cannot be read: {e}") from None
         if not first or first[0].error:
             reason = first[0].error if first else "it holds no samples"
             raise SourceError(f"{shown(self.files[0].url)}: not a WebDataset tar: {reason}")
