@@ -111,17 +111,24 @@ def write_rescored_job(
     now = {
         **there,
         **job.stored,
+        **_made_by(checkpoint, before),
+        "rescored": origin,
+        "versions": versions(),
+    }
+    if before != now:
+        output.write_json("job.json", now)
+
+
+def _made_by(checkpoint: Any, before: dict[str, Any] | None) -> dict[str, Any]:
+    """What `job.json` says of a checkpoint, and since when; before: what it said."""
+    return {
         "created": (before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": checkpoint.digest,
         "backbone": checkpoint.backbone,
         "form": checkpoint.form,
         "model_revision": checkpoint.revision,
         "class_names": checkpoint.class_names,
-        "rescored": origin,
-        "versions": versions(),
     }
-    if before != now:
-        output.write_json("job.json", now)
 
 
 def _hash(value: Any) -> str:
@@ -150,14 +157,9 @@ def write_job(
     """
     now = {
         **job.stored,
-        "created": (before or {}).get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
-        "digest": checkpoint.digest,
-        "backbone": checkpoint.backbone,
-        "form": checkpoint.form,
-        "model_revision": checkpoint.revision,
+        **_made_by(checkpoint, before),
         "dataset_revision": source.revision,
         "dtype": dtype,
-        "class_names": checkpoint.class_names,
         "kept_features": kept_features(kept),
         "processor": checkpoint.processor,
         "schema_version": job.values["schema_version"],
