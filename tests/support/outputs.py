@@ -14,6 +14,7 @@ from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import JobConfig
 from levit_batch.job.row import IMAGE_BYTES, SCHEMA_VERSION, TARGET, RowSpec, kept_features
 from levit_batch.sources.source import open_source
+from levit_batch.table.manifest import read_manifest
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.rows import output_table
 from levit_batch.table.stats import add_stats, chunk_stats
@@ -205,3 +206,10 @@ def _run(night: int, stats: dict, config: JobConfig) -> dict:
                    for k in ("new", "changed", "vanished")},
         "stats": stats, "drift": None, "failed": [], "versions": {"levit-batch": "0.1.0"},
     }  # fmt: skip
+
+
+def named_by_manifest(output: Output) -> bool:
+    """Whether `files.parquet` names the chunk files that are there, and no other."""
+    named = read_manifest(output).files["path"].to_pylist()
+    there = [f"data/{folder}/{file.name}" for folder, files in output.written().items() for file in files]
+    return named == sorted(there)

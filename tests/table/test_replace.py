@@ -107,3 +107,21 @@ def test_a_shard_replaced_by_nothing_leaves_no_folder(tmp_path):
     put(found, Chunk("s", "", OLD, 0, 10))
     publish(found, S, frozenset())
     assert tree(tmp_path) == [] and not (tmp_path / "out/data").exists()
+
+
+def test_a_swap_that_another_run_emptied_replaces_nothing(tmp_path, monkeypatch):
+    found, exchange = output(tmp_path), levit_batch.table.replace._exchange
+    put(found, Chunk("s", "", OLD, 0, 10))
+    put(found, Chunk("s", "", NEW, 0, 10, staged=True))
+    before = tree(tmp_path)
+
+    def tidied(swap, live):
+        for name in os.listdir(swap):
+            os.unlink(os.path.join(swap, name))
+        monkeypatch.setattr(levit_batch.table.replace, "_exchange", exchange)
+        return exchange(swap, live)
+
+    monkeypatch.setattr(levit_batch.table.replace, "_exchange", tidied)
+    with pytest.raises(OutputError, match="another run changed this output"):
+        replace_shard(found, S, frozenset([file(0, 10, NEW)]))
+    assert tree(tmp_path) == before
