@@ -184,7 +184,7 @@ class RunRecord:
             "images_per_second": self.rows / wall if wall else 0.0,
             "bytes_read": self.bytes,
             "stages": {
-                stage: {"seconds": seconds, "images_per_second": self.rows / seconds if seconds else None}
+                stage: {"seconds": seconds, "images_per_second": self.rows / seconds if seconds and stage != "load" else None}
                 for stage, seconds in self.seconds.items()
             },
             "waiting": {"read": self.seconds.get("read", 0.0), "replica": self.waited},

@@ -17,12 +17,17 @@ from tests.support.jobs import Job
 from tests.support.models import TINY
 
 
-def test_a_run_keeps_what_the_footers_said_for_the_next_night(tmp_path, checkpoint):
+def over_settled_files(tmp_path, checkpoint):
+    """A job over a copy of the demo's shards that nobody wrote to for long, and these files."""
     folder = shutil.copytree(DIGITS, tmp_path / "in")
     files = sorted(folder.glob("*.parquet"))
     for file in files:
         os.utime(file, (1_700_000_000, 1_700_000_000))
-    job = Job(tmp_path, checkpoint, source={"path": str(folder)})
+    return Job(tmp_path, checkpoint, source={"path": str(folder)}), files
+
+
+def test_a_run_keeps_what_the_footers_said_for_the_next_night(tmp_path, checkpoint):
+    job, files = over_settled_files(tmp_path, checkpoint)
     prepared = prepare(load_config(job.file), False)
     assert not job.output.exists()
     prepared.write_job()
@@ -33,11 +38,7 @@ def test_a_run_keeps_what_the_footers_said_for_the_next_night(tmp_path, checkpoi
 
 
 def test_a_limited_run_forgets_no_file_that_it_did_not_reach(tmp_path, checkpoint):
-    folder = shutil.copytree(DIGITS, tmp_path / "in")
-    files = sorted(folder.glob("*.parquet"))
-    for file in files:
-        os.utime(file, (1_700_000_000, 1_700_000_000))
-    job = Job(tmp_path, checkpoint, source={"path": str(folder)})
+    job, files = over_settled_files(tmp_path, checkpoint)
     prepare(load_config(job.file), False).write_job()
     os.utime(files[0], (1_700_000_001, 1_700_000_001))  # new, and all that a limit of one row reaches
     prepare(load_config(job.file, ["source.limit=1"]), False).write_job()
