@@ -13,7 +13,8 @@ import pytest
 
 from levit_batch.errors import LockedError, OutputError
 from levit_batch.storage.place import Place, place
-from levit_batch.table.lock import Claim, locked
+from levit_batch.table import lock
+from levit_batch.table.lock import Claim, bury, locked
 from levit_batch.table.process import machine, started
 from tests.support.jobs import wait_for
 
@@ -56,7 +57,7 @@ def holder(path: str, seconds: float = 60) -> subprocess.Popen:
 
 
 def claims(path: str) -> list[str]:
-    return [info.path for info in place(path).join("_lock").list()]
+    return [info.path for info in place(path).join("_lock").list() if info.path.endswith(".json")]
 
 
 def test_second_run_is_told_who_holds_it_since_when_and_leaves(path):
@@ -169,6 +170,46 @@ def test_run_that_was_taken_for_dead_is_told_and_does_not_claim_again(tmp_path):
             time.sleep(0.01)
         assert claims(str(tmp_path)) == []
     assert "took this one for dead" in said[0]
+
+
+def test_a_late_write_does_not_bring_back_a_claim_that_was_taken_for_dead(path):
+    """As of a machine that slept between its last look and its next sign of life."""
+    said = []
+    with locked(place(path), say=said.append, beat=0.05) as claim:
+        bury(claim.at, claim.tomb, {"machine": "elsewhere"})
+        wait_for(lambda: said, 30)
+        claim._write("holds")
+        with pytest.raises(LockedError, match="took this one for dead"):
+            claim.require()
+        with locked(place(path)) as other:  # nobody else waits for it
+            other.require()
+    assert not place(path).join("_lock").list()
+
+
+def test_who_sleeps_between_looking_and_claiming_looks_again(tmp_path, monkeypatch):
+    write, slept = Claim._write, []
+
+    def late(claim, state):
+        if state == "holds" and not slept:
+            bury(claim.at, claim.tomb, {"machine": "elsewhere"})
+            slept.append(claim)
+        write(claim, state)
+
+    monkeypatch.setattr(Claim, "_write", late)
+    with locked(place(str(tmp_path / "out"))) as claim:
+        assert slept == [claim]
+        claim.require()
+        assert [info.base_name for info in claim.folder.list()] == [claim.at.path.rsplit("/", 1)[-1]]
+
+
+def test_the_dead_are_forgotten_when_nobody_expects_them_any_more(path, monkeypatch):
+    write_claim(path, machine="elsewhere", host="elsewhere")
+    with locked(place(path), wait=30, dead_after=1):
+        assert sum(info.path.endswith(".dead") for info in place(path).join("_lock").list()) == 1
+    monkeypatch.setattr(lock, "FORGET_AFTER", 1)
+    time.sleep(2.1)  # the store tells whole seconds
+    with locked(place(path)) as claim:
+        assert len(claim.folder.list()) == 1
 
 
 def test_many_at_once_are_inside_one_at_a_time(path, tmp_path):
