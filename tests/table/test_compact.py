@@ -86,7 +86,8 @@ def test_the_errors_of_a_merged_file_cost_their_own_chunks_only(tmp_path):
     chunk = Chunk(record["shard"], "", whole.written.version, whole.written.first, whole.written.stop)
     plan = Plan(done=[chunk], done_rows=record["rows"], live=look(made.output))
     reopen_errors(plan, made.output)
-    old = [at for at in made.output.own_files() if "/_staging/" in at.path]  # as what another --retry-errors staged before it was killed
+    # As what another --retry-errors staged before it was killed.
+    old = [at for at in made.output.own_files() if "/_staging/" in at.path]
     reopened = Plan(done=[chunk], done_rows=record["rows"], live=plan.live, garbage=old)
     reopen_errors(reopened, made.output)
     assert old and not reopened.garbage, "what is staged anew is not cleared away"
