@@ -14,7 +14,7 @@ from levit_batch.sources.columns.cells import cell_buffers
 from levit_batch.sources.columns.images import image_cells
 from levit_batch.sources.columns.lookup import Found, read_path, too_large
 from levit_batch.sources.columns.standard import column_of, standard_table
-from levit_batch.storage.place import scheme
+from levit_batch.storage.url import scheme
 
 READ_ROWS = 64  # rows in one table that `read` yields: enough to amortise calls, few enough to stay in cache
 TABLE_BYTES = 32 << 20  # a table that has as much gets no further row

@@ -18,8 +18,9 @@ from pyarrow import fs
 
 from levit_batch.errors import SourceError
 from levit_batch.storage.identity import File, hub_listing, stamp_of
-from levit_batch.storage.place import Place, place, printable, scheme, shown
+from levit_batch.storage.place import Place, place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import printable, scheme, shown
 
 THREADS = 16
 GLOB = re.compile(r"[*?\[]")

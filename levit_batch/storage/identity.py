@@ -8,8 +8,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from levit_batch.errors import LastingError
-from levit_batch.storage.place import Place, place, scheme, shown
+from levit_batch.storage.place import Place, place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import scheme, shown
 
 COMMIT = re.compile(r"^hf://(?:\w+/)?[^/@]+/[^/@]+@[0-9a-f]{40}/")  # what stands in a commit never changes
 

@@ -10,8 +10,9 @@ from pyarrow import fs
 
 from levit_batch.errors import SourceError
 from levit_batch.storage.identity import hub_listing
-from levit_batch.storage.place import Place, printable, scheme, shown
+from levit_batch.storage.place import Place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import printable, scheme, shown
 
 LISTING = pa.schema([("name", pa.large_string()), ("size", pa.int64()), ("stamp", pa.large_string())])
 BATCH = 10_000

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from levit_batch.errors import OutputError
-from levit_batch.storage.place import place, scheme
+from levit_batch.storage.place import place
+from levit_batch.storage.url import scheme
 from levit_batch.table.lock import Claim, LockedError, locked
 
 WORK = "_training"

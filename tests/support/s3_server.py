@@ -58,11 +58,11 @@ class S3Server:
 
     def use(self, monkeypatch) -> None:
         """Let this process, and those it starts, talk to the server."""
-        from levit_batch.storage import place as storage
+        from levit_batch.storage import stores
 
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
-        storage._bucket.cache_clear()
+        stores._bucket.cache_clear()
 
     def put(self, folder: Path, prefix: str) -> str:
         """The files below `folder` as objects below `prefix`; the address of that."""

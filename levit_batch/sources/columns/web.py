@@ -14,8 +14,8 @@ import urllib3
 
 from levit_batch.errors import LastingError
 from levit_batch.job.config import SourceConfig
-from levit_batch.storage.place import shown
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import shown
 
 ATTEMPTS = 3
 REDIRECTS = 5
