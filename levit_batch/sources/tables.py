@@ -52,10 +52,10 @@ def read_in_order(read: Callable[[NameT], Found], names: Iterable[NameT], at_a_t
             reading.extend(pool.submit(read, name) for name in islice(names, max(0, most - len(reading))))
             if not reading:
                 return
-            found = reading.popleft().result()
-            largest = max(found_bytes(found), largest // 2, 1)
-            yield found
-            del found
+            answer = reading.popleft().result()
+            largest = max(found_bytes(answer), largest // 2, 1)
+            yield answer
+            del answer
 
 
 def found_bytes(found: Found) -> int:

@@ -95,8 +95,8 @@ def hub_listing(base: Place) -> dict[str, tuple[int, str]]:
     """Size and hash of every file below a folder of the Hub, by its path from there, sorted."""
     filesystem = base.filesystem.handler.fs
     filesystem.invalidate_cache()
-    found = filesystem.find(base.path, detail=True)
-    return {path[len(base.path) :].lstrip("/"): hub_facts(found[path]) for path in sorted(found)}
+    files = filesystem.find(base.path, detail=True)
+    return {path[len(base.path) :].lstrip("/"): hub_facts(files[path]) for path in sorted(files)}
 
 
 def hub_facts(facts: dict) -> tuple[int, str]:

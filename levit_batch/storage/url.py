@@ -13,8 +13,8 @@ OPTIONS = re.compile(
 
 def scheme(url: str) -> str:
     """The URL's scheme, or "" for a local path."""
-    kind, found, _ = url.partition("://")
-    return kind.lower() if found and SCHEME.fullmatch(kind) else ""
+    kind, mark, _ = url.partition("://")
+    return kind.lower() if mark and SCHEME.fullmatch(kind) else ""
 
 
 def shown(url: str) -> str:

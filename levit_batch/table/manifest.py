@@ -73,8 +73,8 @@ class Manifest:
 def folders_of(paths: pa.ChunkedArray) -> pa.Array:
     """The shard's folder in each of `paths`."""
     parts = pc.split_pattern(paths, "/")
-    found = pc.list_element(parts, 1)
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    names = pc.list_element(parts, 1)
+    return names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
 
 
 def read_manifest(output: Output) -> Manifest | None:
