@@ -1,5 +1,8 @@
 """The chunks go to replicas, through Ray Data or in a few processes of this machine, and one small record of each comes back."""
 
+import functools
+import importlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -38,10 +41,17 @@ def label_pending(prepared: Prepared, plan: Plan, run: RunRecord, display: Displ
                 raise UserError(record["failed"])  # no chunk will fare better
             run.add(record)
             display.add(record)
+            import_pages()  # not before there is something to see: the replicas need the cores to start
         pending = [chunk for chunk in pending if str(chunk) in run.again]
         if not pending:
             return
         time.sleep(1)
+
+
+@functools.cache
+def import_pages() -> None:
+    """matplotlib takes half a second of a core, which this process has to spare while others label."""
+    threading.Thread(target=importlib.import_module, args=("levit_batch.results.evaluate",), daemon=True).start()
 
 
 def begin(prepared: Prepared, run: RunRecord, redo: bool, say: Callable[[str], None]) -> Execution:

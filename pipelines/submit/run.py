@@ -20,7 +20,7 @@ from pipelines.submit.ship import CONFIG_NAME, START_NAME, environment, ship
 from pipelines.submit.token import own_token
 
 RUNNING = ("PENDING", "RUNNING")
-OLDEST_RAY = (2, 59)  # has what pipelines/label/execute.py asks of a pool of actors
+OLDEST_RAY = (2, 59)  # has what pipelines/label/ray_execution.py asks of a pool of actors
 POLL = 1.0  # seconds between two looks at a job
 SILENCE = 60.0  # seconds that a cluster may not answer before it counts as gone
 STOP_WAIT = 60.0
