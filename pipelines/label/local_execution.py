@@ -84,7 +84,8 @@ class Nursery:
 
     def __exit__(self, *_: object) -> None:
         """All at once, in the midst of it; they are gone when this returns."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # somebody was faster
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         for pipe in self.pipes:
             with contextlib.suppress(OSError, EOFError):

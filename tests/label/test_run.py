@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -99,7 +100,7 @@ def test_the_record_says_what_happened(undisturbed):
     )
     assert metrics["rows"] == ROWS and metrics["errors"] == record["errors"]
     assert set(record["stages"]) == {"read", "decode", "load", "predict", "write"} and record["images_per_second"] > 0
-    assert record["peak_memory"] > 100e6 and record["stats"]["rows"] == ROWS
+    assert record["engine"] == "local" and record["peak_memory"] > 100e6 and record["stats"]["rows"] == ROWS
     assert json.loads((job.output / "job.json").read_text())["class_names"] == [f"LABEL_{i}" for i in range(10)]
     assert (job.output / "report.html").stat().st_size > 10_000
     assert "labelled 899 rows" in said.stdout and "100%" in said.stderr
@@ -175,6 +176,7 @@ def test_a_replica_that_dies_does_not_stop_the_job(tmp_path, checkpoint, expecte
     job = Job(tmp_path, checkpoint, compute={"chunk_rows": 2, "engine": engine})
     process = job.start()
     victims = wait_for(lambda: len(job.chunks()) >= 1 and replicas(process))
+    assert Path(f"/proc/{victims[0].pid}/oom_score_adj").read_text() == "1000\n", "memory that runs out ends a replica"
     victims[0].kill()
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
