@@ -3,8 +3,8 @@
     python -m tests.benchmarks.start [CONFIG] [--rounds 5] [--engines local ray]
 
 The demo by default, whose 899 rows are eight chunks, labelled again and again; the first round, which reads the disk, does not
-count. Then each cause by itself: what is imported, in an interpreter of its own. Of all rounds the fastest and the middle one, and
-seconds of the processors, which hardly change on a machine that has much else to do.
+count. Then each cause by itself: what is imported, in an interpreter of its own. Of all rounds the fastest and the middle one; by
+the clock, and in seconds of the processors, which hardly change where much else runs besides.
 """
 
 import argparse
