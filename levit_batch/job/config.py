@@ -121,6 +121,9 @@ class ReplicaRange(Section):
 class ComputeConfig(Section):
     """What it runs on."""
 
+    engine: Literal["auto", "ray", "local"] = Field(
+        "auto", description="`ray`: Ray Data; `local`: processes of this machine; `auto`: local for at most 32 chunks on CPUs."
+    )
     address: str | None = Field(
         None, description="`null`: start Ray here; `auto` or `HOST:PORT`: join the cluster this machine is in."
     )

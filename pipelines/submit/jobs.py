@@ -8,7 +8,7 @@ from levit_batch.errors import ConfigError
 from pipelines.submit.report import RUNNING, when
 from pipelines.submit.token import own_token
 
-OLDEST_RAY = (2, 59)  # has what pipelines/label/execute.py asks of a pool of actors
+OLDEST_RAY = (2, 59)  # has what pipelines/label/ray_execution.py asks of a pool of actors
 
 
 class Jobs:
