@@ -58,7 +58,7 @@ class _Keeping:
         self.table = pa.concat_tables([old, own]).combine_chunks()
         paths = own["path"].to_pylist()
         self.own = {path: len(old) + i for i, path in enumerate(paths)}
-        slices = live.manifest.slices() if live.manifest else {}
+        slices = live.manifest.slices if live.manifest else {}
         touched = {*live.listed, *change.names, *change.gone, *(path.split("/")[1] for path in paths)}
         self.untouched = np.zeros(len(self.table), bool)
         self.before: dict[str, int] = {}

@@ -5,6 +5,7 @@ It is written whole and replaced in one step. The files stay the truth: what it 
 manifest that is lost is made again from their footers (`books.py`).
 """
 
+import functools
 import io
 import json
 from collections import defaultdict
@@ -63,28 +64,34 @@ class Manifest:
         found = tuple(path.replace(f"{STAGING}/", f"{DATA}/", 1) for path in self.found)
         return Manifest(self.files.set_column(0, "path", paths).sort_by("path"), self.sums, found, looked=self.looked)
 
+    @functools.cached_property
     def slices(self) -> dict[str, tuple[int, int]]:
         """The rows of `files` that are of each folder, first to stop."""
-        folders = folders_of(self.files["path"]).to_numpy(zero_copy_only=False)
-        edges = [0, *(np.flatnonzero(folders[1:] != folders[:-1]) + 1).tolist(), len(folders)]
-        return {folders[a]: (a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b}
+        folders, codes = coded(pc.replace_substring_regex(self.files["path"], "^[^/]*/([^/]*)/.*$", r"\1"))
+        edges = [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
+        return {folders[codes[a]]: (a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b}
 
 
-def folders_of(paths: pa.ChunkedArray) -> pa.Array:
-    """The shard's folder in each of `paths`."""
-    parts = pc.split_pattern(paths, "/")
-    found = pc.list_element(parts, 1)
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+def coded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """The distinct values of a column, and the number [N] of each row's among them; -1 for null."""
+    chunks = column.dictionary_encode().chunks
+    numbers = [chunk.indices.fill_null(-1).to_numpy() for chunk in chunks]
+    return chunks[-1].dictionary.to_pylist() if chunks else [], np.concatenate([np.zeros(0, np.int32), *numbers])
 
 
 def read_manifest(output: Output) -> Manifest | None:
     """The manifest of `output`; None where there is none, or none that can be read: it is made again."""
     try:
-        data = output.place.join(MANIFEST).read_bytes()
+        return manifest_of(output.place.join(MANIFEST).read_bytes())
     except FileNotFoundError:
         return None
     except OSError as e:
         raise OutputError(f"{output.place.join(MANIFEST).url}: cannot be read: {e}") from None
+
+
+@functools.lru_cache(1)
+def manifest_of(data: bytes) -> Manifest | None:
+    """The manifest that is stored as `data`, read once however often it is asked for; None where it cannot be read."""
     try:
         table = pq.read_table(pa.BufferReader(data))
         sums = json.loads((table.schema.metadata or {}).get(SUMS, b"null"))
@@ -92,7 +99,7 @@ def read_manifest(output: Output) -> Manifest | None:
         whole = sums is None or sums.keys() >= NONE.keys()
         publishing = json.loads((table.schema.metadata or {}).get(PUBLISHING, b"[]"))
         looked = int((table.schema.metadata or {}).get(LOOKED, b"0"))
-        return Manifest(files.combine_chunks(), sums if whole else None, publishing=tuple(publishing), looked=looked)
+        return Manifest(files, sums if whole else None, publishing=tuple(publishing), looked=looked)
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, ValueError, AttributeError, OSError):
         return None
 

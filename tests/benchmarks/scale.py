@@ -36,7 +36,7 @@ from levit_batch.job.load import load_config
 from pipelines.label.prepare import prepare
 began = time.time()
 prepared = prepare(load_config(sys.argv[1]), False)
-chunks = len(prepared.chunks)
+chunks = sum(1 for _ in prepared.chunks)
 took = time.time() - began
 # VmHWM, not ru_maxrss: that one starts with what the process had before it became Python.
 memory = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))

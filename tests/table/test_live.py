@@ -73,7 +73,7 @@ def test_a_manifest_that_is_lost_or_broken_is_made_again(made, data):
 def test_an_empty_table_has_a_manifest_too(made):
     shutil.rmtree(made.path / "data")
     write_manifest(made.output, up_to_date(made.output))
-    assert read_manifest(made.output).slices() == {} == dict(look(made.output)) and look(made.output).current
+    assert read_manifest(made.output).slices == {} == dict(look(made.output)) and look(made.output).current
 
 
 def merging(made):

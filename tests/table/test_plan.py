@@ -56,7 +56,7 @@ def visible(output):
 
 def test_a_fresh_output(output):
     progress = plan(output, [A, B])
-    assert (len(progress.pending), progress.done, progress.rows, progress.new) == (5, [], 450, ["a", "b"])
+    assert (len(progress.pending), len(progress.done), progress.rows, progress.new) == (5, 0, 450, ["a", "b"])
     assert not any(chunk.staged for chunk in progress.pending)
 
 
