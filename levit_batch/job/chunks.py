@@ -3,7 +3,7 @@
 A plan is a small Arrow table, one row a chunk; memory and time grow with chunks, never with rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -96,6 +96,17 @@ def cut(rows: int, groups: Iterable[int], chunk_rows: int) -> Iterator[tuple[int
             first = stop
     if stop > first:
         yield first, stop
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The chunks of `shards` in order, cut anew by whoever goes through them: a million would be most of a plan's memory."""
+
+    shards: Sequence[Shard]
+    chunk_rows: int
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return plan_chunks(self.shards, self.chunk_rows)
 
 
 def plan_chunks(

@@ -14,7 +14,7 @@ from levit_batch.sources.source import Source, open_source
 from levit_batch.storage.redact import is_masked
 from levit_batch.table.books import up_to_date
 from levit_batch.table.output import Output
-from levit_batch.table.read import job_of, require_files, runs_of, schema_of
+from levit_batch.table.read import first_file, job_of, runs_of, schema_of
 from levit_batch.table.stats import Stats
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def evaluate(
 
 
 def require_columns(output: Output, names: list[str]) -> None:
-    have = schema_of(require_files(output)[0]).names
+    have = schema_of(first_file(output)).names
     missing = [name for name in names if name not in have]
     if missing:
         raise OutputError(f"{output}: has no column {', '.join(missing)}; its columns are {', '.join(have)}")

@@ -36,7 +36,7 @@ class Listed:
     written: str = field(compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found(File):
     """real: on a local disk the file itself where links lead to it, else None."""
 
@@ -216,7 +216,9 @@ def _local(root: str, leave_out: str | None) -> Iterator[Found]:
                     continue
                 facts = entry.stat() if os.path.exists(entry.path) else entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(facts.st_mode) or stat.S_ISLNK(facts.st_mode):  # a dangling link fails where it is opened
-                    yield Found(name, os.path.join(root, name), facts.st_size, str(facts.st_mtime_ns), target)
+                    url = os.path.join(root, name)
+                    target = url if target == url else target  # one string for both: there may be a million files
+                    yield Found(name, url, facts.st_size, str(facts.st_mtime_ns), target)
 
 
 def _split_glob(path: str) -> tuple[str, str | None]:

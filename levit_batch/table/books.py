@@ -12,7 +12,7 @@ import pyarrow as pa
 from levit_batch.errors import OutputError
 from levit_batch.storage.ahead import ahead
 from levit_batch.table.live import Live, look
-from levit_batch.table.manifest import Manifest, NewFiles, as_table, entry, table_sums
+from levit_batch.table.manifest import Manifest, NewFiles, as_table, entry, merged, table_sums
 from levit_batch.table.output import DATA, STAGING, Output, Written
 from levit_batch.table.read import NARROW, job_of, read_table
 from levit_batch.table.stats import NONE, Stats, add_stats, chunk_stats, without
@@ -50,17 +50,17 @@ def keep(output: Output, live: Live, change: Change) -> Manifest:
 
 
 class _Keeping:
-    """Files are rows of one table, the old manifest's and then this run's, found by path where anything may have changed."""
+    """Files are rows of the old manifest and of this run's entries, found by path where anything may have changed."""
 
     def __init__(self, output: Output, live: Live, change: Change):
         self.output, self.live, self.change = output, live, change
-        old, own = live.manifest.files if live.manifest else as_table([]), change.written.table()
-        self.table = pa.concat_tables([old, own]).combine_chunks()
+        self.old = old = live.manifest.files if live.manifest else as_table([])
+        self.new = own = change.written.table()
         paths = own["path"].to_pylist()
-        self.own = {path: len(old) + i for i, path in enumerate(paths)}
-        slices = live.manifest.slices() if live.manifest else {}
+        self.own = {path: i for i, path in enumerate(paths)}
+        slices = live.manifest.slices if live.manifest else {}
         touched = {*live.listed, *change.names, *change.gone, *(path.split("/")[1] for path in paths)}
-        self.untouched = np.zeros(len(self.table), bool)
+        self.untouched = np.zeros(len(old), bool)
         self.before: dict[str, int] = {}
         for folder, (first, stop) in slices.items():
             if folder in live.known and folder not in touched:
@@ -79,9 +79,9 @@ class _Keeping:
         stay = self.wanted.keys() & self.before.keys() - again
         own = self.wanted.keys() & self.own.keys()
         read = [*self._read(sorted(self.wanted.keys() - stay - own))]
-        rows = [self.before[path] for path in stay - own] + [self.own[path] for path in own]
-        rows = np.concatenate([np.flatnonzero(self.untouched), np.array(rows, np.int64)])
-        files = pa.concat_tables([self.table.take(rows), as_table(one for one, _ in read)]).sort_by("path")
+        stays, written = self.untouched.copy(), np.array([self.own[path] for path in own], np.int64)
+        stays[[self.before[path] for path in stay]] = True
+        files = merged(self.old, stays, pa.concat_tables([self.new.take(written), as_table(one for one, _ in read)]))
         sums = self._sums(self.before.keys() - stay, again, add_stats(stats for _, stats in read))
         found = tuple(one["path"] for one, _ in read)
         return Manifest(files, sums or self._all(files), found, looked=self.live.looked)
@@ -110,7 +110,7 @@ class _Keeping:
         file = self.wanted[path]
         if file is None or file.changed < self.live.since:
             return False
-        return read_record(self.output.place.join(path)).get("run") != self.table["run"][self.before[path]].as_py()
+        return read_record(self.output.place.join(path)).get("run") != self.old["run"][self.before[path]].as_py()
 
     def _read(self, paths: Iterable[str]) -> Iterator[tuple[dict[str, Any], Stats]]:
         """Entry and sums of each file, from the files."""
@@ -143,7 +143,7 @@ class _Keeping:
             less = [*self._read(path for path in gone if path not in again)]
         except (OutputError, OSError):
             return None
-        if any(one["run"] != self.table["run"][self.before[one["path"]]].as_py() for one, _ in less):
+        if any(one["run"] != self.old["run"][self.before[one["path"]]].as_py() for one, _ in less):
             return None  # it was written again since the sums were made
         total = add_stats([self.live.manifest.sums if self.live.manifest else NONE, read])
         total = add_stats([total, self.change.written.sum_of(self.change.names)])

@@ -16,7 +16,7 @@ from levit_batch.table.publish import commit, finish_publish, marked
 
 ROWS, BYTES = 1_000_000, 512 << 20  # of a merged file, at most
 STEP = 4 << 30  # bytes of parts that are merged before their shards are replaced: what a killed `compact` does again at most
-THREADS = 4
+THREADS = 2  # files that are written side by side; each holds a row group, and reads its next parts meanwhile
 
 
 def compact(

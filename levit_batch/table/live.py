@@ -4,12 +4,16 @@ On a local disk a folder's time tells whether its files changed since. A store h
 unless a run has left its mark that it was changing the table; then, and where there is no manifest, everything is listed.
 """
 
+import functools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from levit_batch.table.manifest import Manifest, read_manifest
+import numpy as np
+
+from levit_batch.job.chunks import Chunk
+from levit_batch.table.manifest import Manifest, coded, read_manifest
 from levit_batch.table.output import DATA, FOLDER, MANIFEST, UNMEASURED, Output, Written
 
 UNKNOWN = 1 << 62
@@ -49,7 +53,26 @@ class Live(Mapping):
     @property
     def current(self) -> bool:
         """Whether the manifest names these files and no other."""
-        return bool(self.manifest) and not self.listed and len(self.known) == len(self.manifest.slices())
+        return bool(self.manifest) and not self.listed and len(self.known) == len(self.manifest.slices)
+
+    def holds(self, folder: str, chunks: Sequence[Chunk]) -> bool:
+        """Whether the folder's files are known to be just `chunks` of one version; False also where only the files can tell."""
+        if not chunks or folder not in self.known or any(chunk.stop is None for chunk in chunks):
+            return False
+        first, stop = self.known[folder]
+        firsts, lasts, versions, numbers = self._columns
+        return (
+            firsts[first:stop].tolist() == [chunk.first for chunk in chunks]
+            and lasts[first:stop].tolist() == [chunk.stop - 1 for chunk in chunks]
+            and numbers[first:stop].tolist() == [versions.get(chunks[0].version)] * len(chunks)
+        )
+
+    @functools.cached_property
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, dict[str, int], np.ndarray]:
+        """First rows, last rows, and the versions' numbers with that of each file, as the manifest has them."""
+        files = self.manifest.files
+        versions, numbers = coded(files["version"])
+        return files["first"].to_numpy(), files["last"].to_numpy(), {one: i for i, one in enumerate(versions)}, numbers
 
 
 def _of_manifest(manifest: Manifest, first: int, stop: int) -> Iterator[Written]:
@@ -68,7 +91,7 @@ def look(output: Output) -> Live:
         return Live(None, {}, output.written(), looked=looked)
     if output.place.local:
         return replace(_look_locally(output, manifest), looked=looked)
-    slices = manifest.slices()
+    slices = manifest.slices
     if not output.place.join(UNMEASURED).exists():
         return Live(manifest, slices, {})
     since = (output.place.join(MANIFEST).info().mtime_ns or 0) - AGE
@@ -91,7 +114,7 @@ def _sorted_out(
 
 def _look_locally(output: Output, manifest: Manifest) -> Live:
     since = min(os.stat(output.place.join(MANIFEST).path).st_mtime_ns, manifest.looked or UNKNOWN)
-    slices, known, listed, changed = manifest.slices(), {}, {}, []
+    slices, known, listed, changed = manifest.slices, {}, {}, []
     try:
         with os.scandir(output.place.join(DATA).path) as folders:
             for folder in folders:

@@ -5,11 +5,15 @@ It is written whole and replaced in one step. The files stay the truth: what it 
 manifest that is lost is made again from their footers (`books.py`).
 """
 
+import functools
+import hashlib
 import io
 import json
+from bisect import bisect, bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,6 +45,9 @@ SCHEMA = pa.schema(
 )
 ROW_GROUP_ROWS = 65_536
 BATCH, SUMS_BATCH = 4096, 256  # entries, and sums, that are put together in one go
+PIECES = 20_000  # slices that a table consists of at most; looking for where one begins takes 50 us
+
+_last: dict[bytes, "Manifest | None"] = {}  # the one read or written last, by a hash of the stored bytes: read once a run
 
 
 @dataclass(frozen=True)
@@ -59,22 +66,25 @@ class Manifest:
 
     def settled(self) -> "Manifest":
         """The same files where they belong."""
-        paths = pc.replace_substring_regex(self.files["path"], f"^{STAGING}/", f"{DATA}/")
+        staged = pc.starts_with(self.files["path"], f"{STAGING}/")
+        moved = self.files.filter(staged)
+        moved = moved.set_column(0, "path", pc.replace_substring_regex(moved["path"], f"^{STAGING}/", f"{DATA}/"))
         found = tuple(path.replace(f"{STAGING}/", f"{DATA}/", 1) for path in self.found)
-        return Manifest(self.files.set_column(0, "path", paths).sort_by("path"), self.sums, found, looked=self.looked)
+        return Manifest(merged(self.files, ~staged.to_numpy(), moved), self.sums, found, looked=self.looked)
 
+    @functools.cached_property
     def slices(self) -> dict[str, tuple[int, int]]:
         """The rows of `files` that are of each folder, first to stop."""
-        folders = folders_of(self.files["path"]).to_numpy(zero_copy_only=False)
-        edges = [0, *(np.flatnonzero(folders[1:] != folders[:-1]) + 1).tolist(), len(folders)]
-        return {folders[a]: (a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b}
+        folders, codes = coded(pc.replace_substring_regex(self.files["path"], "^[^/]*/([^/]*)/.*$", r"\1"))
+        edges = [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
+        return {folders[codes[a]]: (a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b}
 
 
-def folders_of(paths: pa.ChunkedArray) -> pa.Array:
-    """The shard's folder in each of `paths`."""
-    parts = pc.split_pattern(paths, "/")
-    names = pc.list_element(parts, 1)
-    return names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
+def coded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """The distinct values of a column, and the number [N] of each row's among them; -1 for null."""
+    chunks = column.dictionary_encode().chunks
+    numbers = [chunk.indices.fill_null(-1).to_numpy() for chunk in chunks]
+    return chunks[-1].dictionary.to_pylist() if chunks else [], np.concatenate([np.zeros(0, np.int32), *numbers])
 
 
 def read_manifest(output: Output) -> Manifest | None:
@@ -85,14 +95,32 @@ def read_manifest(output: Output) -> Manifest | None:
         return None
     except OSError as e:
         raise OutputError(f"{output.place.join(MANIFEST).url}: cannot be read: {e}") from None
+    if (key := _key(data)) not in _last:
+        _remember(key, _manifest_of(data))
+    return _last[key]
+
+
+def _key(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _remember(key: bytes, manifest: Manifest | None) -> None:
+    _last.clear()
+    _last[key] = manifest
+
+
+def _manifest_of(data: bytes) -> Manifest | None:
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        # Not pq.read_table: it takes 100 MB more for a million files, of which it keeps half.
+        with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
+            table = file.read(use_threads=False)
+        pa.default_memory_pool().release_unused()
         sums = json.loads((table.schema.metadata or {}).get(SUMS, b"null"))
         files = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(None)
         whole = sums is None or sums.keys() >= NONE.keys()
         publishing = json.loads((table.schema.metadata or {}).get(PUBLISHING, b"[]"))
         looked = int((table.schema.metadata or {}).get(LOOKED, b"0"))
-        return Manifest(files.combine_chunks(), sums if whole else None, publishing=tuple(publishing), looked=looked)
+        return Manifest(files, sums if whole else None, publishing=tuple(publishing), looked=looked)
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, ValueError, AttributeError, OSError):
         return None
 
@@ -103,7 +131,27 @@ def write_manifest(output: Output, manifest: Manifest) -> None:
     metadata = {SUMS: sums, PUBLISHING: json.dumps(manifest.publishing), LOOKED: str(manifest.looked)}
     table = manifest.files.replace_schema_metadata(metadata)
     pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    output.write(MANIFEST, sink.getbuffer())
+    data = sink.getvalue()
+    output.write(MANIFEST, data)
+    _remember(_key(data), replace(manifest, sums=json.loads(sums), found=()))
+
+
+def merged(old: pa.Table, stays: np.ndarray, new: pa.Table) -> pa.Table:
+    """The rows of `old` (sorted by path) that stay, and those of `new`, sorted. Where little changes, nothing of `old` is copied.
+
+    stays [N]: which rows of `old` do.
+    """
+    new, edges = new.sort_by("path"), np.flatnonzero(stays[1:] != stays[:-1]) + 1
+    if len(new) + len(edges) + old["path"].num_chunks > PIECES:
+        return pa.concat_tables([old.filter(pa.array(stays)), new]).sort_by("path")
+    paths = old["path"]
+    at = [bisect(range(len(old)), path, key=lambda i: paths[i].as_py()) for path in new["path"].to_pylist()]
+    parts, cuts = [], sorted({0, len(old), *edges.tolist(), *at})
+    for first, stop in pairwise(cuts):
+        parts.append(new.slice(bisect_left(at, first), bisect(at, first) - bisect_left(at, first)))
+        parts += [old.slice(first, stop - first)] if stays[first] else []
+    parts.append(new.slice(bisect_left(at, len(old))))
+    return pa.concat_tables(part for part in parts if len(part)) if any(map(len, parts)) else new
 
 
 def entry(path: str, version: str, record: dict[str, Any], size: int | None) -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """Files of one shard merged into one, and one cut again: the rows, their order and what the footer says stay right."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from levit_batch.errors import OutputError
-from levit_batch.storage.place import Place
 from levit_batch.table.footer import footer
 from levit_batch.table.output import DATA, STAGING, Output, Written
-from levit_batch.table.read import job_of, read_table, schema_at
+from levit_batch.table.read import ChunkFile, job_of, read_table, scan_files, schema_of
 from levit_batch.table.stats import add_stats, chunk_stats
 from levit_batch.table.write import ROW_GROUP_ROWS, fingerprint_of, open_parquet, read_record, serialise
+
+THREADS = 16  # each waits for one small read
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class Merge:
 
 def stage(output: Output, merge: Merge) -> bool:
     """Write the merged file where it is staged, row group after row group; False where the parts differ in their columns."""
-    parts = [output.place.join(DATA, merge.folder, part.name) for part in merge.parts]
-    if len({schema_at(part).remove_metadata() for part in parts}) > 1:
-        return False
-    metadata = footer(fingerprint_of(parts[0]), merged_record([read_record(part) for part in parts]))
+    parts = [ChunkFile(merge.folder, part, output.place.join(DATA, merge.folder, part.name)) for part in merge.parts]
+    with ThreadPoolExecutor(THREADS) as pool:
+        schemas, records = pool.map(schema_of, parts), pool.map(lambda part: read_record(part.place), parts)
+        if len({schema.remove_metadata() for schema in schemas}) > 1:
+            return False
+        metadata = footer(fingerprint_of(parts[0].place), merged_record(list(records)))
     try:
         output.place.join(STAGING, merge.folder, merge.name).write_with(lambda sink: _write(sink, output, parts, metadata))
     except OSError as e:
@@ -45,29 +49,32 @@ def stage(output: Output, merge: Merge) -> bool:
     return True
 
 
-def _write(sink: BinaryIO, output: Output, parts: list[Place], metadata: dict[bytes, bytes]) -> None:
-    schema = schema_at(parts[0])
+def _write(sink: BinaryIO, output: Output, parts: list[ChunkFile], metadata: dict[bytes, bytes]) -> None:
+    schema = schema_of(parts[0])
+    tables = (table.cast(schema) for _, table in scan_files(parts))
     if output.format == "parquet":
         with open_parquet(sink, schema) as writer:
-            for table in groups_of(read_table(part) for part in parts):
-                writer.write_table(table.cast(schema).replace_schema_metadata(), ROW_GROUP_ROWS)
+            for group in groups_of(tables):
+                writer.write_table(group.replace_schema_metadata(), ROW_GROUP_ROWS)
+                del group  # before the next one is read
             writer.add_key_value_metadata(metadata)
         return
     schema = schema.with_metadata({**(schema.metadata or {}), **metadata})
     with pa.ipc.new_stream(sink, schema) as writer:
-        for part in parts:
-            writer.write_table(read_table(part).cast(schema))
+        for table in tables:
+            writer.write_table(table.cast(schema))
 
 
 def groups_of(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The rows of `tables` in tables of `ROW_GROUP_ROWS`; only the last may hold fewer."""
+    """The rows of `tables` in tables of `ROW_GROUP_ROWS`; only the last may hold fewer. None is held once it is given out."""
     have: list[pa.Table] = []
     for table in tables:
         have.append(table)
-        while sum(one.num_rows for one in have) >= ROW_GROUP_ROWS:
-            rows = pa.concat_tables(have)
-            yield rows.slice(0, ROW_GROUP_ROWS)
-            have = [rows.slice(ROW_GROUP_ROWS)]
+        while (rows := sum(one.num_rows for one in have)) >= ROW_GROUP_ROWS:
+            last = have[-1]
+            have[-1] = last.slice(0, last.num_rows - (rows - ROW_GROUP_ROWS))
+            have = [pa.concat_tables(have), last.slice(have[-1].num_rows)]
+            yield have.pop(0)
     if sum(one.num_rows for one in have):
         yield pa.concat_tables(have)
 

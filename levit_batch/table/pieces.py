@@ -100,7 +100,7 @@ def reopen_rewritten(plan: Plan, output: Output, pieces: Pieces) -> None:
     """Finished chunks whose rows the table's own job has written again since (`run --retry-errors`) become pending again."""
     runs = _runs(plan)
     again = [chunk for chunk in plan.done if pieces.written(chunk) > runs.get(output.chunk_name(chunk), "~")]
-    plan.done = [chunk for chunk in plan.done if chunk not in set(again)]
+    plan.done.discard(again)
     for chunk in again:
         record = read_record(output.chunk_place(chunk))
         plan.pending.append(chunk)

@@ -8,7 +8,7 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import chain, groupby
 
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.storage.place import Place
@@ -31,6 +31,38 @@ class Replacement:
     whole: bool = True
 
 
+class Done:
+    """The finished files that count, each as the chunk it holds, to go through.
+
+    There may be a million: of a shard whose files are all known, only its name stays, and they are made when they are asked for.
+    """
+
+    def __init__(self, live: Live = NO_FILES):
+        self.live, self.known, self.gone = live, 0, set()
+        self.shards: list[Shard] = []
+        self.chunks: list[Chunk] = []
+
+    def add_shard(self, shard: Shard, files: int) -> None:
+        """All `files` files of the shard count."""
+        self.shards.append(shard)
+        self.known += files
+
+    def __len__(self) -> int:
+        return self.known + len(self.chunks) - len(self.gone)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        known = (chunk_of(shard, file) for shard in self.shards for file in self.live[folder_of(shard.name)])
+        yield from (chunk for chunk in chain(known, self.chunks) if chunk not in self.gone)
+
+    def discard(self, chunks: Iterable[Chunk]) -> None:
+        """These of them do not count any more."""
+        self.gone.update(chunks)
+
+
+def chunk_of(shard: Shard, file: Written, staged: bool = False) -> Chunk:
+    return Chunk(shard.name, shard.url, file.version, file.first, file.stop, staged)
+
+
 @dataclass
 class Plan:
     """The plan, sorted into done and pending.
@@ -46,7 +78,7 @@ class Plan:
     chunks: int = 0
     rows: int = 0
     done_rows: int = 0
-    done: list[Chunk] = field(default_factory=list)
+    done: Done = field(default_factory=Done)
     pending: list[Chunk] = field(default_factory=list)
     replacements: dict[str, Replacement] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
@@ -73,16 +105,18 @@ def make_plan(
     """
     live, staged = (NO_FILES, {}) if afresh else (look(output), output.written(STAGING))
     unplanned = set(live)
-    planned = {shard: list(group) for shard, group in groupby(chunks, key=lambda chunk: chunk.shard)}
-    plan = Plan(garbage=output.own_files() if afresh else output.leftovers(live.changed), together=together, live=live)
-    for shard in shards:
-        own = planned.get(shard.name, [])
-        rows = sum(chunk.rows or 0 for chunk in own)
-        folder = folder_of(shard.name)
-        files = Files(shard, own, live.get(folder, []), staged.pop(folder, []), output)
-        files.sort_into(plan)
+    garbage = output.own_files() if afresh else output.leftovers(live.changed)
+    plan = Plan(garbage=garbage, together=together, live=live, done=Done(live))
+    for shard, own in by_shard(chunks, shards):
+        rows, folder = sum(chunk.rows or 0 for chunk in own), folder_of(shard.name)
         unplanned.discard(folder)
         plan.rows += rows
+        if folder not in staged and live.holds(folder, own):
+            plan.done.add_shard(shard, len(own))
+            plan.done_rows += rows
+            continue
+        files = Files(shard, own, live.get(folder, []), staged.pop(folder, []), output)
+        files.sort_into(plan)
         plan.done_rows += rows - sum(chunk.rows or 0 for chunk in files.missing)
     if limit is None:
         plan.vanished = sorted(unplanned)
@@ -92,6 +126,18 @@ def make_plan(
     plan.garbage += [] if afresh else _old_markers(plan.pending, output)
     plan.chunks = len(plan.done) + len(plan.pending)
     return plan
+
+
+def by_shard(chunks: Iterable[Chunk], shards: Iterable[Shard]) -> Iterator[tuple[Shard, list[Chunk]]]:
+    """Each shard with its chunks, which come in the order of the shards; a shard without rows has none."""
+    groups = groupby(chunks, key=lambda chunk: chunk.shard)
+    name, group = next(groups, (None, ()))
+    for shard in shards:
+        own = list(group) if shard.name == name else []
+        if own:
+            name, group = next(groups, (None, ()))
+        yield shard, own
+    assert name is None, f"chunks of {name} are not in the order of the shards"
 
 
 class Files:
@@ -124,15 +170,13 @@ class Files:
             to.new.append(name)
         waste = [file for file in self.staged if file not in self.ready]
         to.garbage += [self.output.place.join(STAGING, folder, file.name) for file in waste]
-        to.done += [self._chunk(file) for file in self.kept] + [self._chunk(file, staged=True) for file in self.ready]
+        to.done.chunks += [chunk_of(self.shard, file) for file in self.kept]
+        to.done.chunks += [chunk_of(self.shard, file, staged=True) for file in self.ready]
         to.pending += missing
 
     def _whole(self) -> bool:
         """Whether the plan holds all rows of the shard: a limit may cut it, and rows of two versions cannot be compared."""
         return not self.planned or self.planned[-1].stop in (None, self.shard.rows)
-
-    def _chunk(self, file: Written, staged: bool = False) -> Chunk:
-        return Chunk(self.shard.name, self.shard.url, file.version, file.first, file.stop, staged)
 
 
 def disjoint(files: Iterable[Written], beside: Sequence[Written] = ()) -> list[Written]:
@@ -179,7 +223,7 @@ def _hold_back(plan: Plan, output: Output, whole: bool) -> None:
     """
     held = {chunk.shard for chunk in plan.pending if not chunk.staged}
     names: dict[str, set[str]] = defaultdict(set)
-    for chunk in plan.done + plan.pending:
+    for chunk in chain(plan.done, plan.pending):
         if chunk.shard in held:
             names[folder_of(chunk.shard)].add(output.file_name(chunk))
     plan.replacements |= {folder: Replacement(frozenset(files)) for folder, files in names.items()}

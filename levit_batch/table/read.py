@@ -75,13 +75,20 @@ def runs_of(output: Output, last: int | None = None) -> list[dict[str, Any]]:
 
 
 def chunk_files(output: Output) -> list[ChunkFile]:
-    """Every visible chunk file, by its shard's folder and first row."""
+    """Every visible chunk file, by its shard's folder and first row. Memory: some 1 KB a file."""
+    return [*_files(output)]
+
+
+def first_file(output: Output) -> ChunkFile:
+    """The first of `chunk_files`, for what all of them share. Raises OutputError when nothing has been written yet."""
+    return _require(next(_files(output), None), output)
+
+
+def _files(output: Output) -> Iterator[ChunkFile]:
     base, live = output.place.join(DATA), look(output)
-    return [
-        ChunkFile(folder, file, base.join(folder, file.name))
-        for folder in sorted(live)
-        for file in sorted(live[folder], key=lambda file: file.first)
-    ]
+    for folder in sorted(live):
+        for file in sorted(live[folder], key=lambda file: file.first):
+            yield ChunkFile(folder, file, base.join(folder, file.name))
 
 
 def chunk_file(output: Output, path: str) -> ChunkFile:
@@ -92,10 +99,13 @@ def chunk_file(output: Output, path: str) -> ChunkFile:
 
 def require_files(output: Output) -> list[ChunkFile]:
     """`chunk_files`. Raises OutputError when nothing has been written yet."""
-    files = chunk_files(output)
-    if not files:
+    return _require(chunk_files(output), output)
+
+
+def _require(found: Any, output: Output) -> Any:
+    if not found:
         raise OutputError(f"{output}: no rows yet; run the job first (`levit-batch run CONFIG`)")
-    return files
+    return found
 
 
 def schema_of(file: ChunkFile) -> pa.Schema:

@@ -24,7 +24,7 @@ def reopen_errors(plan: Plan, output: Output) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
         records = list(pool.map(lambda chunk: read_record(output.chunk_place(chunk)), unsure))
     bad = {chunk: record for chunk, record in zip(unsure, records, strict=True) if record["errors"]}
-    plan.done = [chunk for chunk in plan.done if chunk not in bad]
+    plan.done.discard(bad)
     for chunk, record in bad.items():
         if len(parts_of(record)) > 1 and not chunk.staged:
             _reopen_parts(plan, output, chunk, parts_of(record))

@@ -16,7 +16,7 @@ from levit_batch.sources.source import Source
 from levit_batch.storage.place import place
 from levit_batch.table.books import up_to_date
 from levit_batch.table.pieces import Pieces
-from levit_batch.table.read import job_of, open_output, require_files, schema_of
+from levit_batch.table.read import first_file, job_of, open_output, schema_of
 
 
 class StoredEmbeddings(Source):
@@ -29,7 +29,7 @@ class StoredEmbeddings(Source):
         super().__init__(config)
         output = open_output(config.path)
         self.job, self.pieces = job_of(output), Pieces(output, up_to_date(output))
-        self._schema = schema_of(require_files(output)[0])
+        self._schema = schema_of(first_file(output))
         if "embedding" not in self._schema.names:
             raise OutputError(f"{output}: its embeddings were not written (predict.embeddings=none); label it again with them")
         self.truth = self._truth() if config.truth else None

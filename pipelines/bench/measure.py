@@ -63,7 +63,7 @@ def take_sample(prepared: Prepared, images: int) -> Sample:
                 break
         if rows >= images:
             break
-    whole = dataclasses.replace(prepared.chunks[0], first=0, stop=rows, staged=False)
+    whole = dataclasses.replace(next(iter(prepared.chunks)), first=0, stop=rows, staged=False)
     sample = Sample(whole, tables, time.perf_counter() - since)
     if not sample.images:
         raise SourceError(f"source.path: the first {rows} rows hold no image to measure with")

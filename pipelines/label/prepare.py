@@ -2,13 +2,14 @@
 
 import gc
 import importlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from levit_batch.errors import ConfigError, SourceError
-from levit_batch.job.chunks import Chunk, Shard, plan_chunks
+from levit_batch.job.chunks import Chunk, Cut, Shard, plan_chunks
 from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RowSpec, output_schema
 from levit_batch.sources.columns.standard import find_type, kept_as_written
@@ -36,7 +37,7 @@ class Prepared:
     source: Source
     output: Output
     shards: list[Shard]
-    chunks: list[Chunk]
+    chunks: Iterable[Chunk]  # to go through more than once
     gpu: bool
     before: dict[str, Any] | None = None  # job.json of earlier runs
     nursery: Nursery | None = None  # where replicas come from in a run without Ray
@@ -147,10 +148,15 @@ class Prepared:
 
 def prepare(config: JobConfig, gpu: bool, output: Output | None = None) -> Prepared:
     """List the source and look at the output; reads no image and changes nothing. Raises UserError."""
-    source, output, shards = open_source(config.source), output or Output(config.output), []
+    source, output, limit = open_source(config.source), output or Output(config.output), config.source.limit
     source.leave_out, source.footers = output.place.url, Footers(output.place.join(SHARDS))
-    listed = (shards.append(shard) or shard for shard in source.shards())  # with a limit no further than it reaches
-    chunks = list(plan_chunks(listed, config.compute.chunk_rows, config.source.limit, source.count))
+    shards: list[Shard] = []
+    if limit is None:
+        shards += source.shards()
+        chunks = Cut(shards, config.compute.chunk_rows)
+    else:
+        listed = (shards.append(shard) or shard for shard in source.shards())  # no further than the limit reaches
+        chunks = list(plan_chunks(listed, config.compute.chunk_rows, limit, source.count))
     if not shards:
         raise SourceError(f"source.path: {config.source.path} holds no shards")
     source.kept()

@@ -25,7 +25,7 @@ from levit_batch.table.fingerprint import Job, check_same_job, check_top_k, make
 from levit_batch.table.output import Output
 from levit_batch.table.pieces import Pieces, reopen_rewritten
 from levit_batch.table.plan import Plan, make_plan
-from levit_batch.table.read import job_of, open_output, require_files, schema_of
+from levit_batch.table.read import first_file, job_of, open_output, schema_of
 
 SETTABLE = ("predict.", "output.", "model.heads", "model.revision", "drift.")
 
@@ -116,7 +116,7 @@ def prepare(of: str, checkpoint: str, out: str, overrides: Sequence[str] = (), t
     if not 0 < temperature < float("inf"):
         raise ConfigError(f"--temperature: {temperature:g} must be above 0")
     table = open_output(of)
-    there, schema = job_of(table), schema_of(require_files(table)[0])
+    there, schema = job_of(table), schema_of(first_file(table))
     if "embedding" not in schema.names:
         raise OutputError(f"{table}: its embeddings were not written (predict.embeddings=none); label it again with them")
     given = _given(checkpoint, out, overrides)

@@ -64,7 +64,7 @@ def test_done_rows_are_not_estimated_again(tmp_path, checkpoint):
     made = Job(tmp_path / "done", checkpoint)
     config = load_config(str(made.file))
     prepared = prepare(config, False)
-    done = prepared.chunks[0]
+    done = next(iter(prepared.chunks))
     at = prepared.output.chunk_place(done)
     at.write_bytes(b"any content: the name says that it is done")
     plan = estimate(prepare(config, False), 1.0, 1, 1, None, None)

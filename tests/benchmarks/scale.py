@@ -1,13 +1,15 @@
 """How throughput and memory grow with images and replicas, and what planning and resuming a very large job cost.
 
-    python -m tests.benchmarks.scale [--model 128S] [--images 2000 50000] [--replicas 1 2] [--chunks 100000]
+    python -m tests.benchmarks.scale [--model 128S] [--images 2000 50000] [--replicas 1 2] [--chunks 100000] [--s3 0.03]
 
 More images are the same shards repeated under other names. The large plan is of 100,000 chunks of one small row group each; for
 what follows every chunk's file is there, and empty: planning by a listing, running again by the manifest, and a night of one
-new shard read none of them.
+new shard read none of them. With `--s3` the output of the large plan lies in an S3 stand-in on loopback that takes so many
+seconds for each request.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -22,13 +24,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
 from PIL import Image
 
 from levit_batch.job.load import load_config
 from levit_batch.table.manifest import Manifest, read_manifest, write_manifest
+from levit_batch.table.read import runs_of
 from pipelines.label.prepare import Prepared
 from pipelines.label.prepare import prepare as prepare_job
 from tests.benchmarks.peers import measure, prepare
+from tests.support.s3_server import S3Server
 
 PLAN = """
 import sys, time
@@ -36,7 +42,7 @@ from levit_batch.job.load import load_config
 from pipelines.label.prepare import prepare
 began = time.time()
 prepared = prepare(load_config(sys.argv[1]), False)
-chunks = len(prepared.chunks)
+chunks = sum(1 for _ in prepared.chunks)
 took = time.time() - began
 # VmHWM, not ru_maxrss: that one starts with what the process had before it became Python.
 memory = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -52,6 +58,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=100_000, help="0: leave the large plan out")
     parser.add_argument("--per-shard", type=int, default=1000, help="chunks of a shard of the large plan")
     parser.add_argument("--chunk-rows", type=int, default=100)
+    parser.add_argument("--s3", type=float, metavar="SECONDS")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir(), "levit-batch-benchmark"))
     args = parser.parse_args()
     least = min(args.images, default=0)
@@ -62,7 +69,8 @@ def main() -> None:
                 print(json.dumps(grow(args, images, checkpoint, count, least, replicas)), flush=True)
     if args.chunks:
         _, checkpoint = prepare(args.data, args.model, max(least, 10), 5)
-        print(json.dumps(large_plan(args.data, checkpoint, args.chunks, args.per_shard)), flush=True)
+        with contextlib.nullcontext() if args.s3 is None else S3Server(args.s3) as s3:
+            print(json.dumps(large_plan(args.data, checkpoint, args.chunks, args.per_shard, s3)), flush=True)
 
 
 def grow(args: argparse.Namespace, images: Path, checkpoint: Path, count: int, least: int, replicas: int) -> dict:
@@ -78,40 +86,45 @@ def grow(args: argparse.Namespace, images: Path, checkpoint: Path, count: int, l
     return {"images": count, "replicas": replicas} | found
 
 
-def write_job(folder: Path, source: str, checkpoint: Path, compute: dict) -> Path:
+def write_job(folder: Path, source: str, checkpoint: Path, compute: dict, output: str = "") -> Path:
     sections = {
         "source": {"path": source},
         "model": {"checkpoint": str(checkpoint)},
-        "output": {"path": str(folder / "out")},
+        "output": {"path": output or str(folder / "out")},
         "compute": compute,
     }
     (folder / "job.yaml").write_text(json.dumps(sections))  # JSON is YAML
     return folder / "job.yaml"
 
 
-def large_plan(data: Path, checkpoint: Path, chunks: int, per_shard: int) -> dict[str, Any]:
+def large_plan(data: Path, checkpoint: Path, chunks: int, per_shard: int, s3: S3Server | None = None) -> dict[str, Any]:
     """Seconds and memory of a table of `chunks` chunks: planning it, running again with nothing to do, a night of one new shard.
+    On `s3` also requests.
 
     Its files are empty, and only named by a manifest: whoever reads one of them fails.
     """
     with tempfile.TemporaryDirectory(dir=data) as name:
         folder, told = Path(name), {"chunks": chunks, "shards": chunks // per_shard}
         shards(folder / "images", chunks, per_shard)
-        job = write_job(folder, f"{folder}/images", checkpoint, {"chunk_rows": 1, "gpus_per_replica": 0})
+        os.environ |= s3.environment if s3 else {}
+        output = f"s3://{s3.bucket}/out" if s3 else ""
+        job = write_job(folder, f"{folder}/images", checkpoint, {"chunk_rows": 1, "gpus_per_replica": 0}, output)
         planned = subprocess.run([sys.executable, "-c", PLAN, str(job)], capture_output=True, text=True, check=True)
         _, told["plan_seconds"], told["plan_memory"], told["plan_cpu_seconds"] = map(float, planned.stdout.split())
-        finish(folder, job)
-        told |= command("listing", "plan", str(job))
-        manifest(folder, job)
-        told |= command("nothing_new", "run", str(job))
+        finish(folder, job, s3)
+        told |= command("listing", "plan", str(job), s3=s3)
+        manifest(job)
+        told |= command("first_night", "run", str(job), s3=s3)  # it reads the footers of the source
+        told |= command("nothing_new", "run", str(job), s3=s3)
         shutil.copyfile(folder / "images/00000.parquet", folder / "images/new.parquet")
-        told |= command("one_new_shard", "run", str(job))
-        record = json.loads(max((folder / "out/runs").iterdir()).read_text())
+        told |= command("one_new_shard", "run", str(job), s3=s3)
+        record = runs_of(prepared_job(job).output, 1)[0]
         return told | {"labelled": record["rows"], "labelled_at": record["seconds_to_first_chunk"]}
 
 
-def command(name: str, *words: str) -> dict[str, Any]:
-    """Wall and CPU seconds of a command, and the memory of its largest process."""
+def command(name: str, *words: str, s3: S3Server | None = None) -> dict[str, Any]:
+    """Wall and CPU seconds of a command, and the memory of its largest process; requests to `s3`."""
+    came = len(s3.requests) if s3 else 0
     code = "import resource, sys; from pipelines.cli import main; main({!r}); "
     code += "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     before, began = cpu_of_children(), time.time()
@@ -119,9 +132,9 @@ def command(name: str, *words: str) -> dict[str, Any]:
     if run.returncode:
         raise SystemExit(f"{name}: {run.stdout[-1000:]}{run.stderr[-2000:]}")
     took, used = time.time() - began, cpu_of_children() - before
-    return {f"{name}_{what}": value for what, value in (
-        ("seconds", took), ("cpu_seconds", used), ("memory", int(run.stdout.split()[-1]) * 1024)
-    )}  # fmt: skip
+    told = {"seconds": took, "cpu_seconds": used, "memory": int(run.stdout.split()[-1]) * 1024}
+    told |= {"requests": len(s3.requests) - came} if s3 else {}
+    return {f"{name}_{what}": value for what, value in told.items()}
 
 
 def cpu_of_children() -> float:
@@ -143,11 +156,18 @@ def shards(folder: Path, chunks: int, per_shard: int) -> None:
         shutil.copyfile(folder / "00000.parquet", folder / f"{i:05d}.parquet")
 
 
-def finish(folder: Path, job: Path) -> None:
+def finish(folder: Path, job: Path, s3: S3Server | None) -> None:
     """An empty file for each chunk of the plan, as if the job had run: its first ones by a real run."""
     subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "run", str(job), "--limit", "4"], capture_output=True, check=False
     )
+    if s3:
+        there, prepared, store = set(s3.keys()), prepared_job(job), get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"]
+        for chunk in prepared.chunks:
+            key = prepared.output.chunk_place(chunk).path.removeprefix(f"{s3.bucket}/")
+            if key not in there:
+                store.put_object(s3.bucket, key, b"")
+        return
     empty = folder / "empty"
     empty.touch()
     prepared = prepared_job(job)
@@ -164,9 +184,10 @@ def finish(folder: Path, job: Path) -> None:
             os.link(empty, place)
 
 
-def manifest(folder: Path, job: Path) -> None:
+def manifest(job: Path) -> None:
     """The manifest of all these files, as the run that wrote them would have left it."""
-    output, chunks = prepared_job(job).output, prepared_job(job).chunks
+    prepared = prepared_job(job)
+    output, chunks = prepared.output, list(prepared.chunks)
     few = read_manifest(output)
     one = few.files.slice(0, 1).to_pylist()[0] | {"errors": 0}
     columns = {name: pa.array([value], few.files.schema.field(name).type) for name, value in one.items()}

@@ -34,7 +34,7 @@ def test_a_run_keeps_what_the_footers_said_for_the_next_night(tmp_path, checkpoi
     assert pq.read_metadata(job.output / "_shards.parquet").num_rows == len(files) == 4
     files[-1].write_bytes(b"x" * files[-1].stat().st_size)  # its footer cannot be read any more
     os.utime(files[-1], (1_700_000_000, 1_700_000_000))
-    assert prepare(load_config(job.file), False).chunks == prepared.chunks
+    assert prepare(load_config(job.file), False).shards == prepared.shards
 
 
 def test_a_limited_run_forgets_no_file_that_it_did_not_reach(tmp_path, checkpoint):

@@ -30,7 +30,7 @@ def made(tmp_path, checkpoint):
     """A replica and the first two chunks of its job."""
     job = Job(tmp_path, checkpoint, model={"backend": "torch"}, compute={"chunk_rows": 16})
     prepared = prepare(load_config(str(job.file)), False)
-    return Replica(make_work(prepared, "run", False), prepared.runnable), prepared.chunks[:2]
+    return Replica(make_work(prepared, "run", False), prepared.runnable), list(prepared.chunks)[:2]
 
 
 def test_the_next_chunk_computes_while_one_is_written(made, monkeypatch):

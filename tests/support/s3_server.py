@@ -1,6 +1,7 @@
 """A real S3 server on loopback (moto's), and files put into it."""
 
 import threading
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,20 +18,25 @@ class Quiet(WSGIRequestHandler):
 
     def log_request(self, *_: object) -> None:
         self.server.requests.append((self.command, self.path))
+        time.sleep(self.server.delay)
 
 
 class S3Server:
     """`with S3Server() as s3:` then `s3.use(monkeypatch)`, or `s3.environment` for child processes.
 
-    requests: method and path of each that came in.
+    requests: method and path of each that came in. delay: seconds that each of them takes at least.
     """
 
     bucket = "pictures"
+
+    def __init__(self, delay: float = 0.0):
+        self.delay = delay
 
     def __enter__(self) -> "S3Server":
         app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
         self.requests = self._server.requests = []
+        self._server.delay = self.delay
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}

@@ -84,7 +84,8 @@ def test_the_errors_of_a_merged_file_cost_their_own_chunks_only(tmp_path):
     (whole,) = require_files(made.output)
     record = read_record(whole.place)
     chunk = Chunk(record["shard"], "", whole.written.version, whole.written.first, whole.written.stop)
-    plan = Plan(done=[chunk], done_rows=record["rows"], live=look(made.output))
+    plan = Plan(done_rows=record["rows"], live=look(made.output))
+    plan.done.chunks.append(chunk)
     reopen_errors(plan, made.output)
     # As what another --retry-errors staged before it was killed.
     old = [at for at in made.output.own_files() if "/_staging/" in at.path]
@@ -92,7 +93,7 @@ def test_the_errors_of_a_merged_file_cost_their_own_chunks_only(tmp_path):
     reopen_errors(reopened, made.output)
     assert old and not reopened.garbage, "what is staged anew is not cleared away"
     assert [(c.first, c.stop, c.staged) for c in plan.pending] == [(w.first, w.stop, True) for w in bad]
-    assert plan.done_rows == record["rows"] - sum(w.stop - w.first for w in bad) and not plan.done
+    assert plan.done_rows == record["rows"] - sum(w.stop - w.first for w in bad) and len(plan.done) == 0
     (replacement,) = plan.replacements.values()
     staged = sorted((made.path / "_staging" / whole.folder).iterdir())
     assert {path.name for path in staged} | {made.output.file_name(c) for c in plan.pending} == replacement.names

@@ -4,13 +4,19 @@ import os
 import shutil
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from levit_batch.job.chunks import Chunk
+from levit_batch.sources.source import open_source
 from levit_batch.table.books import Change, keep, up_to_date
 from levit_batch.table.live import look
-from levit_batch.table.manifest import read_manifest, write_manifest
+from levit_batch.table.manifest import merged, read_manifest, write_manifest
 from levit_batch.table.merge import Merge, stage
+from levit_batch.table.output import folder_of
+from levit_batch.table.plan import make_plan
 from levit_batch.table.publish import finish_publish
 from levit_batch.table.read import require_files
 from tests.support.outputs import make_output, named_by_manifest
@@ -28,6 +34,18 @@ def made(tmp_path):
 
 def folder(made):
     return min((made.path / "data").iterdir())
+
+
+def shards_of(made):
+    return list(open_source(made.config.source).shards())
+
+
+def made_chunks(made):
+    """As `make_output` cuts them."""
+    size = made.config.compute.chunk_rows
+    for shard in shards_of(made):
+        for first in range(0, shard.rows, size):
+            yield Chunk(shard.name, shard.url, shard.version, first, min(first + size, shard.rows))
 
 
 def test_what_did_not_change_is_neither_listed_nor_read(made, monkeypatch):
@@ -73,7 +91,7 @@ def test_a_manifest_that_is_lost_or_broken_is_made_again(made, data):
 def test_an_empty_table_has_a_manifest_too(made):
     shutil.rmtree(made.path / "data")
     write_manifest(made.output, up_to_date(made.output))
-    assert read_manifest(made.output).slices() == {} == dict(look(made.output)) and look(made.output).current
+    assert read_manifest(made.output).slices == {} == dict(look(made.output)) and look(made.output).current
 
 
 def merging(made):
@@ -114,3 +132,50 @@ def test_a_publish_that_cannot_be_finished_is_forgotten(made):
     before = sorted((made.path / "data").rglob("*.parquet"))
     finish_publish(made.output, lambda: None)
     assert sorted((made.path / "data").rglob("*.parquet")) == before and read_manifest(made.output) is None
+
+
+def test_files_that_are_known_are_not_made_to_be_counted(made, monkeypatch):
+    """A plan of a million chunks of which nothing is pending makes none of their names."""
+    chunks = list(made_chunks(made))
+    with monkeypatch.context() as patch:
+        patch.setattr("levit_batch.table.live._of_manifest", None)
+        plan = make_plan(chunks, made.output, None, shards_of(made))
+        assert (len(plan.done), plan.pending, plan.done_rows) == (len(chunks), [], made.table.num_rows)
+    assert list(plan.done) == chunks
+    plan.done.discard(chunks[:2])
+    assert list(plan.done) == chunks[2:] and len(plan.done) == len(chunks) - 2
+
+
+def test_a_folder_holds_only_just_these_chunks(made):
+    live, name = look(made.output), folder(made).name
+    own = [chunk for chunk in made_chunks(made) if folder_of(chunk.shard) == name]
+    first, *rest = own
+    assert live.holds(name, own) and not live.holds(name, rest) and not live.holds(name, [])
+    for other in ({"version": "0" * 8}, {"first": first.first + 1}, {"stop": first.stop - 1}, {"stop": None}):
+        assert not live.holds(name, [replace(first, **other), *rest])
+    assert not live.holds("other", own)
+    min(folder(made).iterdir()).unlink()
+    assert not look(made.output).holds(name, own)
+
+
+def test_a_manifest_is_read_once_until_it_is_another(made, monkeypatch):
+    before = read_manifest(made.output)
+    assert read_manifest(made.output) is before
+    monkeypatch.setattr("levit_batch.table.manifest._manifest_of", None)
+    write_manifest(made.output, replace(before, found=("data/a/b",), looked=7))
+    again = read_manifest(made.output)
+    assert (again.looked, again.found, again.sums) == (7, (), before.sums)
+
+
+@pytest.mark.parametrize("pieces", [1, 20_000])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_changed_stands_where_it_belongs(monkeypatch, pieces, seed):
+    """Whether the old rows are copied or not."""
+    monkeypatch.setattr("levit_batch.table.manifest.PIECES", pieces)
+    random = np.random.default_rng(seed)
+    names = [f"data/{i // 3:03d}/{i % 3}" for i in random.permutation(60)]
+    old = pa.table({"path": pa.array(sorted(names[: 40 * (seed > 0)]), pa.string())})
+    stays = random.random(len(old)) < (1.0, 0.5, 0.9, 0.0, 1.0)[seed]
+    new = pa.table({"path": names[40 : 60 * (seed < 4)]}, schema=old.schema)
+    expected = sorted([path for path, stay in zip(old["path"].to_pylist(), stays, strict=True) if stay] + new["path"].to_pylist())
+    assert merged(old, stays, new)["path"].to_pylist() == expected

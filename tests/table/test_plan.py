@@ -56,7 +56,7 @@ def visible(output):
 
 def test_a_fresh_output(output):
     progress = plan(output, [A, B])
-    assert (len(progress.pending), progress.done, progress.rows, progress.new) == (5, [], 450, ["a", "b"])
+    assert (len(progress.pending), len(progress.done), progress.rows, progress.new) == (5, 0, 450, ["a", "b"])
     assert not any(chunk.staged for chunk in progress.pending)
 
 
@@ -264,3 +264,9 @@ def test_markers_of_attempts_at_finished_chunks_are_garbage(output):
         attempts.begin(chunk)
     label(output, chunks[:1])  # and the process died before it could take the marker away
     assert [file.path for file in plan(output, [A]).garbage] == [attempts._place(chunks[0]).path]
+
+
+def test_chunks_that_come_in_another_order_than_the_shards_are_not_lost(output):
+    """A caller's mistake would leave rows out in silence."""
+    with pytest.raises(AssertionError, match="chunks of a"):
+        make_plan(plan_chunks([B, A], CHUNK_ROWS), output, None, [A, B])

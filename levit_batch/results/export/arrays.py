@@ -11,7 +11,7 @@ import pyarrow.csv
 from levit_batch.errors import ConfigError
 from levit_batch.results.export.text import for_spreadsheets, new_folder
 from levit_batch.table.output import Output
-from levit_batch.table.read import require_files, scan, schema_of
+from levit_batch.table.read import first_file, scan, schema_of
 from levit_batch.table.rows import list_matrix
 
 Arrays = dict[str, np.ndarray]  # by file name, each [N, ...]
@@ -20,7 +20,7 @@ INDEX = ("shard", "row", "label", "label_name", "score", "target")
 
 def export_numpy(output: Output, out: str) -> int:
     """Write embeddings.npy [N, D] and index.csv of the N rows without an error; returns N."""
-    schema = schema_of(require_files(output)[0])
+    schema = schema_of(first_file(output))
     _need(schema, "embedding", "numpy", "predict.embeddings=float16 or float32")
     return _write(output, out, ["embedding"], _good, lambda t: {"embeddings": list_matrix(t["embedding"])})
 
@@ -31,7 +31,7 @@ def export_cleanlab(output: Output, out: str) -> int:
     They are what `cleanlab.filter.find_label_issues(labels, pred_probs)` and `Datalab.find_issues` take. Left out are
     error rows and rows without a target; features.npy is there when the output has embeddings.
     """
-    schema = schema_of(require_files(output)[0])
+    schema = schema_of(first_file(output))
     _need(schema, "logits", "cleanlab", "predict.logits=true")
     _need(schema, "target", "cleanlab", "source.target_column")
     if not pa.types.is_integer(schema.field("target").type):

@@ -11,7 +11,7 @@ from levit_batch.results.best import Pick
 from levit_batch.results.near.looked_up import Where, holding, look_up, read_review
 from levit_batch.results.near.vectors import Step, files_with_embeddings, over_vectors, rows_of, silent, unit
 from levit_batch.table.output import REVIEW, Output
-from levit_batch.table.read import require_files, scan_files, schema_of
+from levit_batch.table.read import first_file, require_files, scan_files, schema_of
 from levit_batch.table.rows import list_matrix
 
 MARGIN, DIVERGENCE, OUTLIER = REASONS = ("margin", "divergence", "outlier")
@@ -51,7 +51,7 @@ def choose(
 
 
 def _check(output: Output, by: Sequence[str]) -> None:
-    schema = schema_of(require_files(output)[0])
+    schema = schema_of(first_file(output))
     for reason in by:
         if reason not in REASONS:
             raise ConfigError(f"--by {reason}: there is {', '.join(REASONS)}, a comma between them")

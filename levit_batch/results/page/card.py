@@ -7,10 +7,11 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from levit_batch.errors import OutputError
 from levit_batch.job.row import VALUE_NAMES, features
 from levit_batch.results.page.templates import environment, public_config
 from levit_batch.table.output import CARD_MARK, Output
-from levit_batch.table.read import chunk_files, schema_of
+from levit_batch.table.read import first_file, schema_of
 
 BEGIN = f"{CARD_MARK} begin (this part is written anew by each run) -->"
 END = "<!-- levit-batch: end -->"
@@ -51,8 +52,9 @@ def write_card(output: Output, job: dict[str, Any], metrics: dict[str, Any]) -> 
 def render_card(output: Output, job: dict[str, Any], metrics: dict[str, Any], before: str | None = None) -> str:
     """The card's text; from the card `before`, everything that is the user's own is taken over."""
     front, body = _split(before) if before else ({}, f"{BEGIN}{END}\n")
-    files = chunk_files(output)
-    schema = schema_of(files[0]) if files else pa.schema([])
+    schema = pa.schema([])
+    with contextlib.suppress(OutputError):  # a table without rows has no file
+        schema = schema_of(first_file(output))
     front |= {"configs": [_data_files(output, job)], "size_categories": [_size(metrics["rows"])]}
     if (features := _features(schema, job)) is not None:
         front["dataset_info"] = {"features": features}

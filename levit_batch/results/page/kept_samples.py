@@ -35,20 +35,20 @@ def gather(
     pictures of what is found read again from `source`; so is the whole table when nothing was kept before.
     """
     looks, kept, files = Looks(), read_samples(output), manifest.files
-    older = files.filter(pc.fill_null(pc.not_equal(files["run"], run), True))
-    looks.merge(pick for pick in kept or () if _holds(older, pick))
+    older = pc.fill_null(pc.not_equal(files["run"], run), True)
+    looks.merge(pick for pick in kept or () if _holds(files, pick, older))
     looks.merge(pick for pick in new if _holds(files, pick))
-    old = older["path"].to_pylist() if kept is None else manifest.found
+    old = files["path"].filter(older).to_pylist() if kept is None else manifest.found
     files = [chunk_file(output, path) for path in sorted({*old, *blind})]
     looks.merge(thumbnails(source, pick_samples(output, SHOWN + SPARE, files)) if files else ())
     return looks
 
 
-def _holds(files: pa.Table, pick: Pick) -> bool:
-    """Whether the row is in one of `files`, as it was labelled."""
+def _holds(files: pa.Table, pick: Pick, among: pa.ChunkedArray | bool = True) -> bool:
+    """Whether the row is in one of `files`, as it was labelled. among [N]: which files count."""
     here = pc.and_(pc.equal(files["shard"], pick["shard"]), pc.equal(files["version"], pick["version"]))
     rows = pc.and_(pc.less_equal(files["first"], pick["row"]), pc.greater_equal(files["last"], pick["row"]))
-    return bool(pc.any(pc.and_(here, rows)).as_py())
+    return bool(pc.any(pc.and_(pc.and_(here, rows), among)).as_py())
 
 
 def read_samples(output: Output) -> list[Pick] | None:
