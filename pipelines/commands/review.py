@@ -59,7 +59,8 @@ def _lines(said: dict[str, Any]) -> list[str]:
 
     by = {"target": "targets, by confident learning", "heads": "predictions on which the heads disagree"}.get(said["labels_by"])
     return [
-        f"{count(said['copies'])} copies in {count(said['copy_groups'])} groups: nearer than {figure(said['copy_distance'])}",
+        f"{count(said['copies'])} copies in {count(said['copy_groups'])} groups: nearer than {figure(said['copy_distance'])}"
+        + (", or of nearly the same hash, mirrored or not" if said["by_hashes"] else ""),
         f"{count(said['outliers'])} outliers: the mean of the ten nearest is farther than {figure(said['outlier_distance'])}",
         f"{count(said['suspected_labels'])} suspected labels: {by}" if by else
         "no labels are suspected: that takes a target (source.target_column) or predict.per_head",

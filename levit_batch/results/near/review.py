@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
+from levit_batch.results.near.hashes import look_alikes
 from levit_batch.results.near.neighbours import groups, neighbours
 from levit_batch.results.near.spill import Spilled, spilling
 from levit_batch.results.near.suspects import COLUMNS, Suspects
@@ -20,6 +21,7 @@ from levit_batch.table.write import ROW_GROUP_ROWS
 
 NEAR, FAR = 0.13, 0.37037  # cleanlab's: copies are nearer than 0.13 medians, outliers farther than Q3 + (1/0.37037 - 1) IQR
 METADATA = b"levit_batch.review"
+OURS = ("shard", "row", "top_labels", "image_phash")
 SCHEMA = pa.schema(
     {
         "shard": pa.string(), "row": pa.int64(), "version": pa.string(), "copies": pa.int64(), "nearest_shard": pa.string(),
@@ -59,7 +61,7 @@ def review(
             suspects.learn(rows.filter(rows["error"].is_null()))
     with spilling() as spill:
         parts, total = [], rows_of(files)
-        for file, rows, vectors, judged in over_vectors(files, ("shard", "row", *COLUMNS), _with(suspects)):
+        for file, rows, vectors, judged in over_vectors(files, tuple(dict.fromkeys((*OURS, *COLUMNS))), _with(suspects)):
             spill.add(file.written.version, rows, vectors)
             parts.append(judged)
             step("reading", rows.num_rows, total)
@@ -67,7 +69,7 @@ def review(
             raise OutputError(f"{output}: no row has an embedding: all are error rows")
         table = spill.done()
         quality, suspected = (np.concatenate(kind) for kind in zip(*parts, strict=True))
-        judged, limits = _judge(*neighbours(table, step=step), quality, suspected, near)
+        judged, limits = _judge(table, *neighbours(table, step=step), quality, suspected, near)
         said = _summary(judged, suspects.by) | limits
         _write(output, table, judged, names, said)
     return said
@@ -76,12 +78,14 @@ def review(
 def _with(suspects: Suspects) -> Callable:
     """What a block is reduced to where it is read."""
     def judged(file: ChunkFile, rows: pa.Table, vectors: np.ndarray) -> tuple:
-        return file, rows.select(["shard", "row", "top_labels"]), vectors, suspects.judge(rows)
+        return file, rows.select([name for name in OURS if name in rows.schema.names]), vectors, suspects.judge(rows)
 
     return judged
 
 
-def _judge(distances: np.ndarray, places: np.ndarray, quality, suspected, near: float) -> tuple[Judged, dict[str, Any]]:
+def _judge(
+    table: Spilled, distances: np.ndarray, places: np.ndarray, quality: np.ndarray, suspected: np.ndarray, near: float
+) -> tuple[Judged, dict[str, Any]]:
     there = np.isfinite(distances)
     mean = np.where(there, distances, 0).sum(1) / np.maximum(there.sum(1), 1)
     mean[~there[:, 0]] = np.inf
@@ -90,11 +94,12 @@ def _judge(distances: np.ndarray, places: np.ndarray, quality, suspected, near: 
     low, high = np.percentile(mean[some], (25, 75)) if some.any() else (0.0, 0.0)
     far = float(high + (1 / FAR - 1) * (high - low))
     rows, at = np.nonzero(there & (distances <= limit))
-    group = groups(rows, places[rows, at], len(distances))
+    links = [(rows, places[rows, at])] + ([] if table.phash is None else [look_alikes(table.phash)])
+    group = groups(*(np.concatenate(kind) for kind in zip(*links, strict=True)), len(distances))
     alone = np.bincount(group, minlength=len(group))[group] == 1
     group = np.where(alone, -1, group)
     judged = Judged(group, places[:, 0], distances[:, 0], mean, some & (mean > far), quality, suspected)
-    return judged, {"copy_distance": limit, "outlier_distance": far}
+    return judged, {"copy_distance": limit, "outlier_distance": far, "by_hashes": table.phash is not None}
 
 
 def _summary(judged: Judged, by: str | None) -> dict[str, Any]:

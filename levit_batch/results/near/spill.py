@@ -15,7 +15,8 @@ from levit_batch.table.rows import list_matrix
 class Spilled:
     """N rows in the order of the table. vectors [N,D], as they were stored, are read from the file when they are used.
 
-    shard, version [N]: numbers into `shards` and `versions`; row [N]: within the shard; top [N,2]: the best labels, -1 for none.
+    shard, version [N]: numbers into `shards` and `versions`; row [N]: within the shard; top [N,2]: the best labels, -1 for none;
+    phash int64 [N]: perceptual hashes, where the table has them.
     """
 
     vectors: np.ndarray
@@ -25,6 +26,7 @@ class Spilled:
     version: np.ndarray
     row: np.ndarray
     top: np.ndarray
+    phash: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -45,7 +47,7 @@ class Spill:
         self.versions: dict[str, int] = {}
 
     def add(self, version: str, rows: pa.Table, vectors: np.ndarray) -> None:
-        """rows [M]: shard (one), row, and top_labels. vectors: [M,D]."""
+        """rows [M]: shard (one), row, top_labels and maybe image_phash. vectors: [M,D]."""
         if not rows.num_rows:
             return
         self.shape = vectors.shape[1], vectors.dtype
@@ -53,14 +55,15 @@ class Spill:
         shard = self.shards.setdefault(rows["shard"][0].as_py(), len(self.shards))
         number = self.versions.setdefault(version, len(self.versions))
         same = np.full((2, rows.num_rows), [[shard], [number]], np.int32)
-        self.parts.append((*same, rows["row"].to_numpy(), best_two(rows)))
+        phash = [rows["image_phash"].to_numpy()] if "image_phash" in rows.schema.names else []
+        self.parts.append((*same, rows["row"].to_numpy(), best_two(rows), *phash))
 
     def done(self) -> Spilled:
         self.file.flush()
-        shard, version, row, top = (np.concatenate(kind) for kind in zip(*self.parts, strict=True))
+        shard, version, row, top, *phash = (np.concatenate(kind) for kind in zip(*self.parts, strict=True))
         width, kind = self.shape
         vectors = np.memmap(self.file, kind, "r", shape=(len(row), width))
-        return Spilled(vectors, list(self.shards), list(self.versions), shard, version, row, top)
+        return Spilled(vectors, list(self.shards), list(self.versions), shard, version, row, top, *phash)
 
 
 @contextmanager

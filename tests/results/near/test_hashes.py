@@ -1,0 +1,42 @@
+"""Pairs of near hashes: all of them, as comparing every two finds them."""
+
+import numpy as np
+import pytest
+
+from levit_batch.results.near import hashes as module
+from levit_batch.results.near.hashes import MIRRORED, ODD, SAME, bit_count, look_alikes
+from levit_batch.results.near.neighbours import groups
+
+
+def planted(n: int, seed: int) -> np.ndarray:
+    """uint64 [n] with equal ones and, up to 7 bits apart, near ones, of which some are mirrored."""
+    random = np.random.default_rng(seed)
+    made = random.integers(0, 2**64, n, dtype=np.uint64)
+    for i in range(n // 2, n):
+        made[i] = made[random.integers(i)] ^ (ODD if random.random() < 0.3 else np.uint64(0))
+        for bit in random.choice(64, random.integers(8), replace=False):
+            made[i] ^= np.uint64(1 << int(bit))
+    return made
+
+
+@pytest.mark.parametrize("many", [module.MANY, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_it_links_what_comparing_every_two_links(seed, many, monkeypatch):
+    monkeypatch.setattr(module, "MANY", many)
+    made = planted(400, seed)
+    plain, mirrored = bit_count(made[:, None] ^ made[None]), bit_count(made[:, None] ^ made[None] ^ ODD)
+    first, second = np.nonzero((plain <= SAME) | (mirrored <= MIRRORED))
+    expected = groups(first, second, len(made))
+    assert groups(*look_alikes(made.view(np.int64)), len(made)).tolist() == expected.tolist()
+    assert 50 < len(set(expected.tolist())) < 380
+
+
+def test_bits_are_counted():
+    numbers = np.random.default_rng(0).integers(0, 2**64, 1000, dtype=np.uint64)
+    numbers = np.concatenate([numbers, np.array([0, 2**64 - 1, 1, 2**63], np.uint64)])
+    assert bit_count(numbers).tolist() == [int(number).bit_count() for number in numbers]
+
+
+def test_nothing_is_like_nothing():
+    assert [part.tolist() for part in look_alikes(np.empty(0, np.int64))] == [[], []]
+    assert [part.tolist() for part in look_alikes(np.array([5]))] == [[], []]
