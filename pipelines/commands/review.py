@@ -41,13 +41,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_page(args: argparse.Namespace, output: Any, said: dict[str, Any], shown: dict[str, Any]) -> None:
+    from levit_batch.results.near.looked_up import points
+    from levit_batch.results.page.formats import count
+    from levit_batch.results.page.plots import label_map
     from levit_batch.results.page.rows_page import render_rows
     from levit_batch.storage.place import place
     from levit_batch.table.read import job_of
 
+    job, some = job_of(output), points(output)
+    plot = f"Map of {count(len(some))} rows by label", label_map(some["x"], some["y"], some["label"], job["class_names"])
     groups = [(f"Copies {number}", picks) for number, picks in enumerate(shown["copies"], 1)]
     groups += [(title, [pick for picks in shown[kind] for pick in picks]) for kind, title in TITLES.items()]
-    page = render_rows("Review", args.output, job_of(output), groups, tuple(_lines(said)))
+    page = render_rows("Review", args.output, job, groups, tuple(_lines(said)), plot)
     place(args.html).write_bytes(page.encode())
 
 

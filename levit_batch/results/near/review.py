@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from levit_batch.errors import OutputError
 from levit_batch.results.near.hashes import look_alikes
 from levit_batch.results.near.neighbours import groups, neighbours
+from levit_batch.results.near.plane import plane
 from levit_batch.results.near.spill import Spilled, spilling
 from levit_batch.results.near.suspects import COLUMNS, Suspects
 from levit_batch.results.near.vectors import Step, files_with_embeddings, over_vectors, rows_of, silent
@@ -24,9 +25,10 @@ METADATA = b"levit_batch.review"
 OURS = ("shard", "row", "top_labels", "image_phash")
 SCHEMA = pa.schema(
     {
-        "shard": pa.string(), "row": pa.int64(), "version": pa.string(), "copies": pa.int64(), "nearest_shard": pa.string(),
-        "nearest_row": pa.int64(), "nearest_distance": pa.float32(), "distance": pa.float32(), "outlier": pa.bool_(),
-        "label_quality": pa.float32(), "suspected_label": pa.int64(), "suspected_name": pa.string(),
+        "shard": pa.string(), "row": pa.int64(), "version": pa.string(), "label": pa.int64(), "copies": pa.int64(),
+        "nearest_shard": pa.string(), "nearest_row": pa.int64(), "nearest_distance": pa.float32(), "distance": pa.float32(),
+        "outlier": pa.bool_(), "label_quality": pa.float32(), "suspected_label": pa.int64(), "suspected_name": pa.string(),
+        "x": pa.float32(), "y": pa.float32(),
     }
 )  # fmt: skip
 
@@ -42,6 +44,7 @@ class Judged:
     outlier: np.ndarray
     quality: np.ndarray
     suspected: np.ndarray
+    plane: np.ndarray  # [N,2]
 
 
 def review(
@@ -98,7 +101,7 @@ def _judge(
     group = groups(*(np.concatenate(kind) for kind in zip(*links, strict=True)), len(distances))
     alone = np.bincount(group, minlength=len(group))[group] == 1
     group = np.where(alone, -1, group)
-    judged = Judged(group, places[:, 0], distances[:, 0], mean, some & (mean > far), quality, suspected)
+    judged = Judged(group, places[:, 0], distances[:, 0], mean, some & (mean > far), quality, suspected, plane(table.vectors))
     return judged, {"copy_distance": limit, "outlier_distance": far, "by_hashes": table.phash is not None}
 
 
@@ -132,9 +135,10 @@ def _rows(table: Spilled, judged: Judged, rows: np.ndarray, names: list[str], sc
     suspected = pa.array(suspected.astype(np.int64), mask=suspected < 0)
     columns = (
         table.names(rows), table.row[rows], pa.array(table.versions).take(pa.array(table.version[rows])),
-        pa.array(group.astype(np.int64), mask=group < 0), table.names(nearest), pa.array(table.row[nearest], mask=alone),
-        pa.array(judged.nearest_distance[rows], mask=alone), pa.array(judged.distance[rows].astype(np.float32), mask=alone),
-        judged.outlier[rows], pa.array(quality.astype(np.float32), mask=np.isnan(quality)), suspected,
-        pa.array(names, pa.string()).take(suspected),
+        table.top[rows, 0].astype(np.int64), pa.array(group.astype(np.int64), mask=group < 0),
+        table.names(nearest), pa.array(table.row[nearest], mask=alone), pa.array(judged.nearest_distance[rows], mask=alone),
+        pa.array(judged.distance[rows].astype(np.float32), mask=alone), judged.outlier[rows],
+        pa.array(quality.astype(np.float32), mask=np.isnan(quality)), suspected, pa.array(names, pa.string()).take(suspected),
+        *judged.plane[rows].T.copy(),
     )  # fmt: skip
     return pa.table([pa.array(column) if isinstance(column, np.ndarray) else column for column in columns], schema=schema)

@@ -8,14 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 from cleanlab import Datalab
 from cleanlab.filter import find_label_issues
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from levit_batch.errors import OutputError
 from levit_batch.results.near import neighbours as module
 from levit_batch.results.near.neighbours import groups, neighbours
+from levit_batch.results.near.plane import SAMPLE, plane
 from levit_batch.results.near.review import review
 from levit_batch.results.near.spill import Spilled, best_two
 from levit_batch.results.near.suspects import Suspects
+from levit_batch.results.near.vectors import unit
 from levit_batch.table.read import scan
 from levit_batch.table.rows import list_matrix
 from pipelines.cli import main
@@ -141,6 +144,24 @@ def test_a_table_of_one_label_a_row_has_no_second(tmp_path):
     assert best_two(table).tolist() == [[label, -1] for label in table["label"].to_pylist()]
 
 
+def test_the_map_is_scikit_learns(digits, found):
+    vectors = list_matrix(good(digits.output)["embedding"]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = PCA(2, svd_solver="full").fit_transform(vectors)
+    assert np.allclose(np.stack([found[1]["x"], found[1]["y"]], 1), expected, atol=1e-4)
+    assert found[1]["label"].equals(good(digits.output)["label"])
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 1), (3, 2), (30_000, 3)])
+def test_maps_of_few_and_of_many(shape):
+    vectors = np.random.default_rng(0).normal(size=shape) * np.arange(1, shape[1] + 1) + 9
+    made = plane(vectors := vectors.astype(np.float16))
+    assert made.shape == (shape[0], 2) and np.isfinite(made).all()
+    if shape[0] > SAMPLE:
+        expected = PCA(2).fit_transform(unit(vectors))
+        assert np.abs(np.corrcoef(made.T, expected.T)[:2, 2:]).diagonal().min() > 0.999
+
+
 def test_planted_wrong_targets(digits, found):
     rows = found[1].filter(found[1]["suspected_label"].is_valid()).to_pylist()
     suspected = {(row["shard"], row["row"]) for row in rows}
@@ -196,6 +217,7 @@ def test_the_command_and_its_page(digits, tmp_path, capsys):
     assert all(len(group) > 1 for group in shown["copies"])
     assert shown["labels"][0][0]["suspected_name"] != shown["labels"][0][0]["target_name"]
     page = (tmp_path / "page.html").read_text()
+    assert "Map of 972 rows by label" in page and page.count("<use ") >= 972
     assert "Copies 1" in page and page.count("data:image/jpeg") >= 20
     code, out, _ = run(capsys, digits.path)
     assert code == 0 and "suspected labels: targets, by confident learning" in out and "Outliers, the farthest first" in out
