@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows are copies when they are nearer than so many medians of the distance to the nearest row (0.13)",
     )  # fmt: skip
     parser.add_argument("--html", metavar="PAGE", help="write a page with thumbnails to this file")
+    parser.add_argument("--address", metavar="ADDRESS", help="on the Ray cluster that this machine is in: auto, or HOST:PORT")
     add_json_argument(parser)
 
 
@@ -27,8 +28,9 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.screen.scan import bars
 
     output = open_output(args.output)
+    near = NEAR if args.near is None else args.near
     with bars() as step:
-        said = review(output, NEAR if args.near is None else args.near, step)
+        said = review(output, near, step) if args.address is None else _on_cluster(args.address, output, near, step)
     shown = examples(output)
     if args.html:
         _write_page(args, output, said, shown)
@@ -38,6 +40,12 @@ def run(args: argparse.Namespace) -> int:
         _print(said, shown)
         print(f"table: {output.place.join(REVIEW).url}" + (f"   page: {args.html}" if args.html else ""))
     return 0
+
+
+def _on_cluster(*arguments: Any) -> dict[str, Any]:
+    from pipelines.review.run import review_on
+
+    return review_on(*arguments)
 
 
 def _write_page(args: argparse.Namespace, output: Any, said: dict[str, Any], shown: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
 from levit_batch.results.near.hashes import look_alikes
-from levit_batch.results.near.neighbours import groups, neighbours
+from levit_batch.results.near.kept import Kept
+from levit_batch.results.near.neighbours import BLOCK, PAIRS, K, Work, groups, neighbours
 from levit_batch.results.near.plane import plane
 from levit_batch.results.near.spill import Spilled, spilling
 from levit_batch.results.near.suspects import COLUMNS, Suspects
@@ -51,11 +52,13 @@ def review(
     output: Output,
     near: float = NEAR,
     step: Step = silent,
+    work: Work | None = None,
 ) -> dict[str, Any]:
     """Write review.parquet, a row for each row without an error, and return counts and thresholds as JSON values.
 
-    near: rows nearer than so many medians of the distance to the nearest row are copies. Raises OutputError when embeddings
-    were not written.
+    near: rows nearer than so many medians of the distance to the nearest row are copies. work: what holds rows against each
+    other, see `neighbours`. Killed and called again, it goes on, unless the table has changed. Raises OutputError when
+    embeddings were not written.
     """
     files, names = files_with_embeddings(output), job_of(output)["class_names"]
     suspects = Suspects(schema_of(files[0]), len(names))
@@ -72,9 +75,11 @@ def review(
             raise OutputError(f"{output}: no row has an embedding: all are error rows")
         table = spill.done()
         quality, suspected = (np.concatenate(kind) for kind in zip(*parts, strict=True))
-        judged, limits = _judge(table, *neighbours(table, step=step), quality, suspected, near)
+        kept = Kept(output, f"{spill.state.hexdigest()}-{K}-{BLOCK}-{PAIRS}")
+        judged, limits = _judge(table, *neighbours(table, K, step, work, kept), quality, suspected, near)
         said = _summary(judged, suspects.by) | limits
         _write(output, table, judged, names, said)
+        kept.clear()
     return said
 
 

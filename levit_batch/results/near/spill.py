@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from levit_batch.table.rows import list_matrix
 
@@ -37,12 +38,13 @@ class Spilled:
 
 
 class Spill:
-    """Takes the blocks of a scan one after the other."""
+    """Takes the blocks of a scan one after the other. state: the hash of all vectors and labels so far."""
 
     def __init__(self, folder: str):
         self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (`spilling` closes it)
         self.shape: tuple[int, np.dtype] | None = None
         self.parts: list[tuple[np.ndarray, ...]] = []
+        self.state = xxhash.xxh3_128()
         self.shards: dict[str, int] = {}
         self.versions: dict[str, int] = {}
 
@@ -51,12 +53,15 @@ class Spill:
         if not rows.num_rows:
             return
         self.shape = vectors.shape[1], vectors.dtype
-        self.file.write(np.ascontiguousarray(vectors).data)
+        data, top = np.ascontiguousarray(vectors), np.ascontiguousarray(best_two(rows))
+        self.file.write(data.data)
+        for part in (data, top):
+            self.state.update(part.view(np.uint8))
         shard = self.shards.setdefault(rows["shard"][0].as_py(), len(self.shards))
         number = self.versions.setdefault(version, len(self.versions))
         same = np.full((2, rows.num_rows), [[shard], [number]], np.int32)
         phash = [rows["image_phash"].to_numpy()] if "image_phash" in rows.schema.names else []
-        self.parts.append((*same, rows["row"].to_numpy(), best_two(rows), *phash))
+        self.parts.append((*same, rows["row"].to_numpy(), top, *phash))
 
     def done(self) -> Spilled:
         self.file.flush()

@@ -260,22 +260,6 @@ def test_in_a_store(tmp_path, s3, capsys):
         assert answer.get("rows", 78) and answer.get("compared", 77) == 77
 
 
-def test_broken_off_it_leaves_the_last_table_and_repeated_it_writes_the_same(tmp_path):
-    made = make_output(tmp_path)
-    review(made.output)
-    before, files = reviewed(made.output), set(made.path.iterdir())
-
-    def broken_off(part, more, total):
-        if part == "comparing":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        review(made.output, 0.5, broken_off)
-    assert reviewed(made.output).equals(before, check_metadata=True) and set(made.path.iterdir()) == files
-    review(made.output)
-    assert reviewed(made.output).equals(before, check_metadata=True)
-
-
 def test_a_row_that_is_alone(tmp_path):
     made = make_output(tmp_path, shards=1, rows=1, bad=0)
     said = review(made.output)
