@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
+from levit_batch.pixels.decode import decode
+from levit_batch.pixels.hashes import perceptual_hash
 from levit_batch.results.near import hashes as module
 from levit_batch.results.near.hashes import MIRRORED, ODD, SAME, bit_count, look_alikes
 from levit_batch.results.near.neighbours import groups
+from tests.support.images import CHINA, FLOWER, encode
 
 
 def planted(n: int, seed: int) -> np.ndarray:
@@ -40,3 +44,27 @@ def test_bits_are_counted():
 def test_nothing_is_like_nothing():
     assert [part.tolist() for part in look_alikes(np.empty(0, np.int64))] == [[], []]
     assert [part.tolist() for part in look_alikes(np.array([5]))] == [[], []]
+
+
+COPIES = {
+    "re-encoded": lambda image: encode(image, quality=60),
+    "resized": lambda image: encode(image.resize((image.width * 3 // 2, image.height * 3 // 2), Image.Resampling.BICUBIC), "PNG"),
+    "mirrored": lambda image: encode(ImageOps.mirror(image), quality=85),
+    "cropped": lambda image: encode(ImageOps.crop(image, image.width // 20)),
+}
+
+
+@pytest.mark.parametrize(("size", "least"), [(210, (1, 1, 0.7)), (105, (0.7, 0.7, 0.5))])
+def test_copies_of_photographs(size, least):
+    """Parts of two photographs that share no pixel, a copy of each kind of each: which are linked, and what else is."""
+    parts = [
+        photograph.crop((left, top, left + size, top + size)) for photograph in (CHINA, FLOWER)
+        for top in range(0, 427 - size, size) for left in range(0, 640 - size, size)
+    ]  # fmt: skip
+    encoded = [*map(encode, parts), *(copy(part) for copy in COPIES.values() for part in parts)]
+    hashes = np.array([perceptual_hash(decode(data, max_pixels=10**6)) for data in encoded])
+    group = groups(*look_alikes(hashes), len(hashes)).reshape(-1, len(parts))
+    found = {kind: (copies == group[0]).mean() for kind, copies in zip(COPIES, group[1:], strict=True)}
+    print(f"of {len(parts)} each: {found}")
+    assert len(set(group[0].tolist())) == len(parts), "no part is linked with another"
+    assert all(share >= floor for share, floor in zip(found.values(), least, strict=False))
