@@ -30,11 +30,11 @@ def look_alikes(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _near(ours: np.ndarray, others: np.ndarray, bits: int) -> Iterator[np.ndarray]:
     """Pairs [2,P] of places in `ours` and `others`, both uint64 [N], that differ in at most `bits`.
 
-    Of bits + 1 bands two such numbers share one at least: within each band, only numbers with the same value there are compared.
+    Of bits + 1 bands two such numbers share one at least: only numbers with the same value in a band are compared. A band has
+    high and low frequencies; bits beside each other say too much of each other to tell many images apart.
     """
-    edges = np.linspace(0, 64, bits + 2).astype(int)
-    for start, stop in zip(edges, edges[1:], strict=False):
-        mask = np.uint64((1 << int(stop)) - (1 << int(start)))
+    for band in range(bits + 1):
+        mask = np.uint64(sum(1 << bit for bit in range(band, 64, bits + 1)))
         mine, theirs = np.argsort(ours & mask, kind="stable"), np.argsort(others & mask, kind="stable")
         keys = (others & mask)[theirs]
         at, end = (np.searchsorted(keys, (ours & mask)[mine], side) for side in ("left", "right"))
