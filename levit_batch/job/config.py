@@ -84,6 +84,7 @@ class PredictConfig(Section):
     embeddings: Literal["float16", "float32", "none"] = Field("float16", description="`float16`, `float32` or `none`.")
     logits: bool = Field(False, description="The whole logit vector as a fixed-size list.")
     per_head: bool = Field(False, description="Write `head_label`, `distill_label`, `head_divergence`.")
+    hash: bool = Field(False, description="Write `image_hash` and `image_phash`, which tell copies.")
 
 
 class OutputConfig(Section):

@@ -6,6 +6,7 @@
     _swap/<shard's folder>/...                                       for a moment: old files on their way out
     _attempts/<shard's folder>/...                                   how often a process began a chunk
     _lock/<id>.json                                         who is running (lock.py)
+    _review/<state>/...                                     what a review under way has done (results/near/kept.py)
     job.json  runs/<UTC time>.json  metrics.json  samples.parquet  review.parquet  report.html  README.md
 
 Names that begin with an underscore are skipped by pyarrow, Spark, `datasets` and by globs below `data/`. A shard's folder
@@ -39,6 +40,7 @@ DATA, STAGING, SWAP, MANIFEST = "data", "_staging", "_swap", "files.parquet"
 SAMPLES = "samples.parquet"  # rows worth a look, with small pictures
 UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
 REVIEW = "review.parquet"  # copies, outliers and suspected labels (results/near/review.py)
+REVIEWING = "_review"  # what of it is done, while it is made
 SHARDS = "_shards.parquet"  # what the source's footers said (sources/footers.py)
 OWN_NAMES = (SAMPLES, REVIEW, "job.json", "report.html", UNMEASURED, SHARDS)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
@@ -151,7 +153,7 @@ class Output:
             return []
         infos = self.place.list(recursive=False)
         data = (DATA,) if changed is None else (f"{DATA}/{folder}" for folder in changed)
-        for folder in (*data, STAGING, "_attempts", "_lock", "runs"):
+        for folder in (*data, STAGING, "_attempts", "_lock", REVIEWING, "runs"):
             infos += self.place.join(folder).list()
         named = [(TEMPORARY.fullmatch(info.base_name), info) for info in infos]
         old = [info for info in self.place.join(SWAP).list() if CHUNK_FILE.fullmatch(info.base_name)]
@@ -168,7 +170,7 @@ class Output:
             for info in base.join(folder).list()
             if CHUNK_FILE.fullmatch(info.base_name)
         ]
-        infos += [info for folder in ("_attempts", "runs") for info in base.join(folder).list()]
+        infos += [info for folder in ("_attempts", REVIEWING, "runs") for info in base.join(folder).list()]
         infos += [base.join(name).info() for name in OWN_NAMES]
         card = base.join("README.md")
         infos += [card.info()] if card.exists() and CARD_MARK.encode() in card.read_bytes() else []

@@ -105,6 +105,7 @@ class Prepared:
             per_head=predict.per_head,
             kept=kept_as_written(self.source.kept(), self.config.output.format),
             target=self.targets.output_type if self.targets else None,
+            hash=predict.hash,
         )
 
     @cached_property

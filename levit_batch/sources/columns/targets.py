@@ -108,10 +108,17 @@ def loosely(name: str) -> str:
 def _by_name(model_names: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     """Model classes by exact and by loose spelling; a spelling that two classes share names neither."""
     exact = _unique((name, i) for i, name in enumerate(model_names))
+    exact = {name: i for i, name in enumerate(told_apart(model_names))} | exact
     loose = _unique((loosely(name), i) for i, name in enumerate(model_names))
     # "tench, Tinca tinca" is also found as "tench", as long as no other class is a tench.
     parts = _unique((loosely(p), i) for i, name in enumerate(model_names) for p in {*name.split(",")} if p.strip())
     return exact, parts | loose
+
+
+def told_apart(names: list[str]) -> list[str]:
+    """The names of the classes, such as stand for several classes with their numbers: ImageNet has crane (134), crane (517)."""
+    times = Counter(names)
+    return [name if times[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]
 
 
 def _unique(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
