@@ -153,10 +153,16 @@ class Output:
         data = (DATA,) if changed is None else (f"{DATA}/{folder}" for folder in changed)
         for folder in (*data, STAGING, "_attempts", "_lock", "runs"):
             infos += self.place.join(folder).list()
-        named = [(TEMPORARY.fullmatch(info.base_name), info) for info in infos]
         old = [info for info in self.place.join(SWAP).list() if CHUNK_FILE.fullmatch(info.base_name)]
-        dead = [info for match, info in named if match and started(int(match["pid"])) is None]
-        return [self._at(info) for info in dead + old]
+        return [self._at(info) for info in left_by_dead(infos) + old]
+
+    def tidy(self) -> None:
+        """Remove the folders that a run left empty which died, or could not, between emptying and removing them."""
+        for folder in (SWAP, STAGING, "_attempts") if self.place.local else ():
+            for at, _, files in os.walk(self.place.join(folder).path, topdown=False):
+                if not files:
+                    with contextlib.suppress(OSError):  # or not empty
+                        os.rmdir(at)
 
     def own_files(self) -> list[Place]:
         """Every file below the output that this tool wrote: what `--overwrite` may delete; first what speaks of the others."""
@@ -183,6 +189,12 @@ class Output:
 
     def _at(self, info: fs.FileInfo) -> Place:
         return self.place.join(info.path[len(self.place.path) + 1 :])
+
+
+def left_by_dead(infos: Iterable[fs.FileInfo]) -> list[fs.FileInfo]:
+    """Those of these files that a writer (`Place.write_bytes`) left half written whose process is no more."""
+    named = ((TEMPORARY.fullmatch(info.base_name), info) for info in infos)
+    return [info for match, info in named if match and started(int(match["pid"])) is None]
 
 
 def remove_empty(folder: str, root: str) -> None:
