@@ -78,7 +78,7 @@ def _clear(output: Output, live: Live) -> None:
     names = {folder: {file.name for file in live.get(folder, ())} for folder in staged}
     settled = [(folder, file.name) for folder, files in staged.items() for file in files if file.name in names[folder]]
     output.delete([*output.leftovers(live.changed), *(output.place.join(STAGING, *at) for at in settled)])
-    output.tidy()
+    output.tidy(live.changed)
 
 
 def neighbours(folder: str, files: Iterable[Written], rows: int) -> Iterator[Merge]:

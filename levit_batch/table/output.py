@@ -122,7 +122,10 @@ class Output:
     def read_json(self, name: str) -> dict[str, Any] | None:
         at = self.place.join(name)
         try:
-            return json.loads(at.read_bytes())
+            value = json.loads(at.read_bytes())
+            if not isinstance(value, dict):
+                raise ValueError("no object")
+            return value
         except FileNotFoundError:
             return None
         except ValueError as e:
@@ -156,13 +159,21 @@ class Output:
         old = [info for info in self.place.join(SWAP).list() if CHUNK_FILE.fullmatch(info.base_name)]
         return [self._at(info) for info in left_by_dead(infos) + old]
 
-    def tidy(self) -> None:
-        """Remove the folders that a run left empty which died, or could not, between emptying and removing them."""
-        for folder in (SWAP, STAGING, "_attempts") if self.place.local else ():
-            for at, _, files in os.walk(self.place.join(folder).path, topdown=False):
-                if not files:
-                    with contextlib.suppress(OSError):  # or not empty
-                        os.rmdir(at)
+    def tidy(self, changed: Iterable[str] | None = None) -> None:
+        """Remove the folders that a run left empty which died, or could not, between emptying and removing them.
+
+        changed: the only folders of `data` that may be empty.
+        """
+        if not self.place.local:
+            return
+        data = self.place.join(DATA)
+        folders = (info.base_name for info in data.list(recursive=False)) if changed is None else changed
+        empty = [data.join(folder).path for folder in folders if FOLDER.fullmatch(folder)]
+        for folder in (SWAP, STAGING, "_attempts"):
+            empty += [at for at, _, files in os.walk(self.place.join(folder).path, topdown=False) if not files]
+        for at in empty:
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(at)
 
     def own_files(self) -> list[Place]:
         """Every file below the output that this tool wrote: what `--overwrite` may delete; first what speaks of the others."""

@@ -32,7 +32,7 @@ def rescore(
         claim.require()
         output.require_writable()
         output.delete(plan.garbage)
-        output.tidy()
+        output.tidy(plan.live.changed)
         task.write_job()
         run = RunRecord(task, plan, started)
         with run.recorded():

@@ -20,7 +20,7 @@ from levit_batch.storage.place import Place, place
 from levit_batch.table.compact import compact
 from levit_batch.table.lock import locked
 from levit_batch.table.manifest import read_manifest
-from levit_batch.table.output import CHUNK_FILE, Output
+from levit_batch.table.output import CHUNK_FILE, SHARDS, Output
 from levit_batch.table.read import open_output, read_table
 from levit_batch.training.config import FinetuneConfig
 from pipelines.finetune.run import finetune
@@ -109,8 +109,9 @@ class Command:
                 "sums": sums}  # fmt: skip
 
     def names(self) -> list[str]:
-        """Files and folders, without the runs' records, of which each attempt may leave one."""
-        names = {name for name in self.store.files() if not name.startswith("runs/")}
+        """Files and folders, without the runs' records, of which each attempt may leave one, and what is kept of footers a minute
+        old."""
+        names = {name for name in self.store.files() if not name.startswith("runs/") and name != SHARDS}
         if self.store.root.local:
             root = Path(self.root)
             names |= {f"{path.relative_to(root)}/" for path in root.rglob("*") if path.is_dir()}
