@@ -172,7 +172,7 @@ def refuse_other_sizes(published: Published) -> None:
         wrong.append("depths")
     if wrong:
         raise CheckpointError(
-            f"checkpoint {published.name}: config.json and the weights do not belong together: its {', '.join(wrong)} make a model "
+            f"checkpoint {published.name}: config.json and the weights do not belong together: {', '.join(wrong)} make a model "
             f"far larger than the {len(weights)} tensors there"
         )
 

@@ -1,6 +1,7 @@
 """Cases of the fault matrix: one operation of one command on one store meets one fault; then the same command, to a good end."""
 
 import contextlib
+import os
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -85,6 +86,20 @@ class Stage:
         assert again == self.end, f"{self.told(case)} -> {end}; the same command again -> {again}"
         self.require_same(command.left(), f"{self.told(case)} -> {end}")
         return Counter({"cases": 1, end.partition(":")[0].split()[0]: 1})
+
+    def fill(self, free: int) -> str:
+        """The disk has only so many bytes left, and has them back the next time. How the command ended on the full one."""
+        command, filler = self.command, self.command.folder / "filler"
+        command.restore()
+        disk = os.statvfs(command.folder)
+        filler.write_bytes(bytes(max(0, disk.f_bavail * disk.f_frsize - free)))
+        end = command.ended()
+        filler.unlink()
+        command.require_readable(self.before, self.after)
+        again = command.ended()
+        assert again == self.end, f"with {free} bytes free -> {end}; with all of them -> {again}"
+        self.require_same(command.left(), f"with {free} bytes free -> {end}")
+        return end
 
     def told(self, case: Case) -> str:
         return f"{case.what} {' '.join((self.requests if case.what in TROUBLES else self.trace)[case.at - 1])}"

@@ -127,7 +127,10 @@ class Command:
 
     def require_readable(self, before: Any, after: Any) -> None:
         """Between: whoever reads by the manifest sees no row twice, and none that is neither of before nor of after."""
-        rows = self.by_manifest(Output(OutputConfig(path=self.store.url)))
+        try:
+            rows = self.by_manifest(Output(OutputConfig(path=self.store.url)))
+        except LevitBatchError as e:
+            raise AssertionError(f"by the manifest: {e}") from None
         keys = [row[:2] for row in rows]
         assert len(keys) == len(set(keys)), "by the manifest, a row is there twice"
         strange = {*rows} - {*before["manifest"], *after["manifest"]}
