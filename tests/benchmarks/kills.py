@@ -27,6 +27,7 @@ import psutil
 
 VICTIMS = ("replica", "driver", "raylet", "gcs", "node", "group", "ten seconds")
 NOTICE = 10  # seconds
+GONE = 180  # seconds until a process that lost its own counts as left: Ray's agents look for their raylet now and then
 PATIENCE = 240  # seconds for a command to end after what was killed
 HASTY = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}  # by default Ray hopes for a minute that its head comes back
 
@@ -118,7 +119,7 @@ class Kills:
             os.killpg(process.pid, signal.SIGKILL)
             self.wrong("it hangs")
             return "hangs"
-        _, left = psutil.wait_procs(family, timeout=60)
+        _, left = psutil.wait_procs(family, timeout=GONE)
         for one in left:
             self.wrong(f"{one} is left")
             one.kill()

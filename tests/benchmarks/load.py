@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks.load --images 500000 --replicas 1 2 4
 
-Images of 64 x 64, a thousand to a shard, repeated under other names; a tiny model, so that what is measured is what lies around it.
+Images of 64 x 64, a thousand to a shard, repeated under other names; a tiny model: what is measured is what lies around it.
 For each number of replicas: images a second in all, and the driver's memory at its highest and its share of one core.
 """
 
