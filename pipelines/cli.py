@@ -13,7 +13,7 @@ import shlex
 import sys
 from typing import NoReturn
 
-from levit_batch.errors import LevitBatchError
+from levit_batch.errors import LevitBatchError, brief
 from levit_batch.storage.redact import redact
 from pipelines.interrupt import interrupted, interruptible, uninterruptible
 from pipelines.screen.inert import inert_output
@@ -75,6 +75,9 @@ def ended(error: BaseException, argv: list[str]) -> int:
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()
         return 0
+    if isinstance(error, OSError):  # a disk or a store, at some place where nobody knows more
+        print(f"levit-batch: {redact(brief(error))}; what is written stays, and the same command goes on", file=sys.stderr)
+        return LevitBatchError.exit_code
     raise error
 
 

@@ -97,6 +97,17 @@ def test_an_output_that_cannot_be_written(capsys, job):
     assert code == 2 and err.splitlines()[-1].startswith("levit-batch: ") and str(job.output) in err
 
 
+def test_a_disk_or_store_that_fails_is_one_line(capsys, job, monkeypatch):
+    """Wherever it happens; another exception is a bug, and keeps its traceback."""
+    failure = OSError(5, "Input/output error", "s3://KEY:SECRET@bucket/x")
+    monkeypatch.setattr("pipelines.label.prepare.make_plan", lambda *_, **__: (_ for _ in ()).throw(failure))
+    code, _, err = run(capsys, "plan", job.file)
+    assert code == 1 and "Input/output error" in err and err.count("\n") == 1 and "SECRET" not in err
+    monkeypatch.setattr("pipelines.label.prepare.make_plan", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(capsys, "plan", job.file)
+
+
 def test_damaged_and_empty_shards(capsys, job, tmp_path):
     data = tmp_path / "data"
     data.mkdir()

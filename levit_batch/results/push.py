@@ -1,5 +1,8 @@
 """An output to the Hugging Face Hub, as a dataset repository."""
 
+import glob
+import itertools
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +33,8 @@ def push(output: Output, repo: str, private: bool = False, message: str = "Updat
     missing = [name for name in FILES if not output.place.join(name).exists()]
     if missing:
         raise OutputError(f"push: {output} has no {', '.join(missing)}; `levit-batch evaluate {output}` writes them")
+    if outside := _outside(output):
+        raise OutputError(f"push: {outside} leads out of {output}; what it leads to is not uploaded: put the file itself there")
     if not get_token():
         raise UserError("push: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN to one that may write")
     patient_hub()
@@ -40,6 +45,17 @@ def push(output: Output, repo: str, private: bool = False, message: str = "Updat
     except Exception as e:
         raise _refused(e, repo) from e
     return str(url)
+
+
+def _outside(output: Output) -> str | None:
+    """What would go up that is a link to somewhere else, as in a folder that somebody else made; None where there is none."""
+    if not output.place.local:
+        return None
+    root = os.path.realpath(output.place.path)
+    inside = glob.iglob(f"{glob.escape(root)}/data/**", recursive=True)
+    names = itertools.chain(inside, (os.path.join(root, name) for name in ("data", MANIFEST, *FILES)))
+    links = (name for name in names if os.path.islink(name))
+    return next((name for name in links if os.path.commonpath([os.path.realpath(name), root]) != root), None)
 
 
 def _upload_folder(api: "HfApi", repo: str, output: Output, message: str) -> None:

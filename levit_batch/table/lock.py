@@ -48,7 +48,11 @@ def locked(
 ) -> Iterator["Claim"]:
     """Hold the folder `place` while the context lasts. Raises LockedError, after `wait` seconds, while another run holds it."""
     claim = Claim(place.join("_lock"), dead_after)
-    claim.take(wait, say)
+    try:
+        claim.take(wait, say)
+    except BaseException:  # for whoever looks from another machine it would hold the output for minutes
+        claim.drop()
+        raise
     stop = threading.Event()
     thread = threading.Thread(target=claim.beat, args=(stop, beat, say), name="lock", daemon=True)
     thread.start()

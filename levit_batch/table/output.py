@@ -124,7 +124,10 @@ class Output:
     def read_json(self, name: str) -> dict[str, Any] | None:
         at = self.place.join(name)
         try:
-            return json.loads(at.read_bytes())
+            value = json.loads(at.read_bytes())
+            if not isinstance(value, dict):
+                raise ValueError("no object")
+            return value
         except FileNotFoundError:
             return None
         except ValueError as e:
@@ -155,10 +158,24 @@ class Output:
         data = (DATA,) if changed is None else (f"{DATA}/{folder}" for folder in changed)
         for folder in (*data, STAGING, "_attempts", "_lock", REVIEWING, "runs"):
             infos += self.place.join(folder).list()
-        named = [(TEMPORARY.fullmatch(info.base_name), info) for info in infos]
         old = [info for info in self.place.join(SWAP).list() if CHUNK_FILE.fullmatch(info.base_name)]
-        dead = [info for match, info in named if match and started(int(match["pid"])) is None]
-        return [self._at(info) for info in dead + old]
+        return [self._at(info) for info in left_by_dead(infos) + old]
+
+    def tidy(self, changed: Iterable[str] | None = None) -> None:
+        """Remove the folders that a run left empty which died, or could not, between emptying and removing them.
+
+        changed: the only folders of `data` that may be empty.
+        """
+        if not self.place.local:
+            return
+        data = self.place.join(DATA)
+        folders = (info.base_name for info in data.list(recursive=False)) if changed is None else changed
+        empty = [data.join(folder).path for folder in folders if FOLDER.fullmatch(folder)]
+        for folder in (SWAP, STAGING, "_attempts"):
+            empty += [at for at, _, files in os.walk(self.place.join(folder).path, topdown=False) if not files]
+        for at in empty:
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(at)
 
     def own_files(self) -> list[Place]:
         """Every file below the output that this tool wrote: what `--overwrite` may delete; first what speaks of the others."""
@@ -185,6 +202,12 @@ class Output:
 
     def _at(self, info: fs.FileInfo) -> Place:
         return self.place.join(info.path[len(self.place.path) + 1 :])
+
+
+def left_by_dead(infos: Iterable[fs.FileInfo]) -> list[fs.FileInfo]:
+    """Those of these files that a writer (`Place.write_bytes`) left half written whose process is no more."""
+    named = ((TEMPORARY.fullmatch(info.base_name), info) for info in infos)
+    return [info for match, info in named if match and started(int(match["pid"])) is None]
 
 
 def remove_empty(folder: str, root: str) -> None:

@@ -49,6 +49,7 @@ def run_job(
         output.require_writable()
         gone = prepared.check_gone(plan, 1.0 if drop_vanished else config.output.max_gone_rate)
         output.delete(plan.garbage)
+        output.tidy(plan.live.changed)
         prepared.write_job()
         run = RunRecord(prepared, plan, started, gone)
         with run.recorded():

@@ -143,6 +143,19 @@ def test_run_on_another_machine_holds_it_until_its_signs_of_life_end(path):
         assert len(claims(path)) == 1
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clocks_that_are_an_hour_apart_change_nothing(path, monkeypatch, hours):
+    """Only the store's own times are held against each other."""
+    with locked(place(path)):
+        with monkeypatch.context() as other:
+            real = time.time
+            other.setattr(time, "time", lambda: real() + hours * 3600)
+            other.setattr("levit_batch.table.lock.machine", lambda: "elsewhere")
+            with pytest.raises(LockedError), locked(place(path), dead_after=60):
+                pass
+        assert len(claims(path)) == 1
+
+
 def test_signs_of_life_keep_a_claim_of_another_machine_alive(tmp_path):
     path = str(tmp_path)
     claim = Claim(place(path).join("_lock"), 0)
@@ -237,6 +250,23 @@ def test_started_tells_processes_apart():
     assert started(process.pid) not in (None, started(os.getpid()))
     process.communicate(b"\n")
     assert started(process.pid) is None
+
+
+def test_a_claim_that_could_not_be_made_whole_does_not_stay(path, monkeypatch):
+    """As on a disk that fills between its two writes."""
+    write, written = Place.write_bytes, []
+
+    def full(at, data, *args, **options):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(at)
+        return write(at, data, *args, **options)
+
+    with monkeypatch.context() as disk, pytest.raises(OutputError, match="No space left"):
+        disk.setattr(Place, "write_bytes", full)
+        with locked(place(path)):
+            pass
+    assert written and claims(path) == []
 
 
 def test_a_beat_that_fails_is_tried_again(tmp_path, monkeypatch):
