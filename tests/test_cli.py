@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +34,13 @@ def test_help_imports_neither_torch_nor_ray():
     code = f"import sys; from pipelines.cli import parser; parser(); print(sorted({heavy} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
+
+
+def test_a_command_ends_at_once_but_says_all_and_leaves_no_temporary_folder():
+    code = "import tempfile; from pipelines.cli import leave; made = tempfile.TemporaryDirectory(); print(made.name); leave(3)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 3 and ended.stderr == ""
+    assert ended.stdout.startswith("/") and not Path(ended.stdout.strip()).exists()
 
 
 def test_every_command_has_help(capsys):
