@@ -39,7 +39,8 @@ def hands_on(package: str, rooms: dict[str, list[str]]) -> tuple[Callable[[str],
 __getattr__, __dir__, __all__ = hands_on(
     __name__,
     {
-        "levit.config": ["LevitConfig", "VARIANTS"],
+        "levit.config": ["LevitConfig"],
+        "levit.variants": ["VARIANTS"],
         "levit.model": ["LevitModel", "LevitForImageClassification", "LevitForImageClassificationWithTeacher"],
         "levit.processor": ["LevitImageProcessor", "LevitFeatureExtractor"],
         "levit.checkpoint": ["Checkpoint", "load_checkpoint"],

@@ -9,7 +9,7 @@ LevitBatchError
 │       ├── LockedError  another run holds it
 │       └── RefusedError its store takes nothing more
 ├── JobError             the job itself failed: exit code 1
-├── DeviceLostError      a GPU fails every call of this process from now on: the replica ends, and Ray starts another
+├── DeviceLostError      a GPU fails every call of this process from now on: the replica ends, and another is started
 └── RowError             one image: never leaves the row it belongs to
 OSError
 └── LastingError         a store or a server that failed for good: no further attempt is made

@@ -5,13 +5,15 @@ does; heavy imports wait until it runs.
 """
 
 import argparse
+import atexit
 import contextlib
 import importlib
 import os
 import shlex
 import sys
+from typing import NoReturn
 
-from levit_batch.errors import LevitBatchError
+from levit_batch.errors import LevitBatchError, brief
 from levit_batch.storage.redact import redact
 from pipelines.interrupt import interrupted, interruptible, uninterruptible
 from pipelines.screen.inert import inert_output
@@ -73,17 +75,24 @@ def ended(error: BaseException, argv: list[str]) -> int:
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()
         return 0
+    if isinstance(error, OSError):  # a disk or a store, at some place where nobody knows more
+        print(f"levit-batch: {redact(brief(error))}; what is written stays, and the same command goes on", file=sys.stderr)
+        return LevitBatchError.exit_code
     raise error
 
 
-def leave(code: int) -> None:
-    """The process only ends. Interrupted, it does so at once: libraries broken off at their work may abort it instead."""
+def leave(code: int) -> NoReturn:
+    """The process only ends. Interrupted, it does so at once: libraries broken off at their work may abort it instead.
+
+    Else without taking apart what was imported, module by module: that is half a second of a core with torch and matplotlib.
+    """
     uninterruptible()
-    if code == INTERRUPTED:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+    if code != INTERRUPTED:
+        atexit._run_exitfuncs()  # temporary folders, child processes
+    with contextlib.suppress(OSError, ValueError):  # nobody reads any more, or it is closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def parser() -> argparse.ArgumentParser:

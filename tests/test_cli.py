@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +34,13 @@ def test_help_imports_neither_torch_nor_ray():
     code = f"import sys; from pipelines.cli import parser; parser(); print(sorted({heavy} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
+
+
+def test_a_command_ends_at_once_but_says_all_and_leaves_no_temporary_folder():
+    code = "import tempfile; from pipelines.cli import leave; made = tempfile.TemporaryDirectory(); print(made.name); leave(3)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 3 and ended.stderr == ""
+    assert ended.stdout.startswith("/") and not Path(ended.stdout.strip()).exists()
 
 
 def test_every_command_has_help(capsys):
@@ -95,6 +103,17 @@ def test_an_output_that_cannot_be_written(capsys, job):
     job.output.write_text("a file stands in the way")
     code, _, err = run(capsys, "run", job.file)
     assert code == 2 and err.splitlines()[-1].startswith("levit-batch: ") and str(job.output) in err
+
+
+def test_a_disk_or_store_that_fails_is_one_line(capsys, job, monkeypatch):
+    """Wherever it happens; another exception is a bug, and keeps its traceback."""
+    failure = OSError(5, "Input/output error", "s3://KEY:SECRET@bucket/x")
+    monkeypatch.setattr("pipelines.label.prepare.make_plan", lambda *_, **__: (_ for _ in ()).throw(failure))
+    code, _, err = run(capsys, "plan", job.file)
+    assert code == 1 and "Input/output error" in err and err.count("\n") == 1 and "SECRET" not in err
+    monkeypatch.setattr("pipelines.label.prepare.make_plan", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(capsys, "plan", job.file)
 
 
 def test_damaged_and_empty_shards(capsys, job, tmp_path):

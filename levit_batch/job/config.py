@@ -84,6 +84,7 @@ class PredictConfig(Section):
     embeddings: Literal["float16", "float32", "none"] = Field("float16", description="`float16`, `float32` or `none`.")
     logits: bool = Field(False, description="The whole logit vector as a fixed-size list.")
     per_head: bool = Field(False, description="Write `head_label`, `distill_label`, `head_divergence`.")
+    hash: bool = Field(False, description="Write `image_hash` and `image_phash`, which tell copies.")
 
 
 class OutputConfig(Section):
@@ -121,6 +122,9 @@ class ReplicaRange(Section):
 class ComputeConfig(Section):
     """What it runs on."""
 
+    engine: Literal["auto", "ray", "local"] = Field(
+        "auto", description="`ray`: Ray Data; `local`: processes of this machine; `auto`: local for at most 32 chunks on CPUs."
+    )
     address: str | None = Field(
         None, description="`null`: start Ray here; `auto` or `HOST:PORT`: join the cluster this machine is in."
     )

@@ -21,6 +21,7 @@ CLASS = pa.int64()
 IMAGE_BYTES = "__bytes"  # binary or large_binary: the encoded image; null where `__error` says why
 READ_ERROR = "__error"  # string "kind: message", or null
 TARGET = "__target"  # the truth as the source has it, when asked for
+IMAGE_HASH, IMAGE_PHASH = "__hash", "__phash"  # with `predict.hash`: added where the image is decoded
 KEPT = "__kept_{}"  # each of `source.keep_columns`, by its place there
 
 FINGERPRINT = b"levit_batch.fingerprint"  # in the metadata of every file of an output: the job that it belongs to
@@ -32,7 +33,7 @@ VALUE_NAMES = {
 
 RESERVED = (
     "shard", "row", "target", "label", "label_name", "score", "top_labels", "top_scores", "embedding", "logits",
-    "head_label", "distill_label", "head_divergence", "error",
+    "head_label", "distill_label", "head_divergence", "image_hash", "image_phash", "error",
 )  # fmt: skip
 
 
@@ -58,6 +59,7 @@ class RowSpec:
     per_head: bool
     kept: pa.Schema  # the kept columns: named as in the source, typed as they are written
     target: pa.DataType | None  # an integer, or a list of integers for several truths a row
+    hash: bool = False
 
     @property
     def classes(self) -> int:
@@ -104,6 +106,8 @@ def output_schema(spec: RowSpec) -> pa.Schema:
     if spec.per_head:
         fields += [pa.field("head_label", CLASS), pa.field("distill_label", CLASS)]
         fields.append(pa.field("head_divergence", pa.float32()))
+    if spec.hash:
+        fields += [pa.field("image_hash", pa.string()), pa.field("image_phash", pa.int64())]
     fields.append(pa.field("error", pa.string()))
     schema = pa.schema(fields)
     return with_features(schema, features(schema, spec.class_names, kept_features(spec.kept)))

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from levit_batch.errors import CheckpointError
-from levit_batch.levit.config import VARIANTS, LevitConfig
+from levit_batch.levit.config import LevitConfig
+from levit_batch.levit.variants import VARIANTS
 
 
 @dataclass(frozen=True)

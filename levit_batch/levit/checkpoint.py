@@ -10,7 +10,7 @@ from levit_batch.errors import CheckpointError
 from levit_batch.levit.checkpoint_files import Where
 from levit_batch.levit.config import LevitConfig
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
-from levit_batch.levit.weights import BOOKKEEPING, Published, read_published
+from levit_batch.levit.weights import BOOKKEEPING, Published, read_published, refuse_other_sizes
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def load_checkpoint(checkpoint: str, revision: str | None = None) -> Checkpoint:
     else ImageNet's for 1,000 classes, else `LABEL_i`. Raises CheckpointError naming what is wrong.
     """
     published = read_published(checkpoint, Where(revision))
+    refuse_other_sizes(published)
     model, _ = published.fill(_model_class(published))
     names = _unique(published.config.class_names)
     return Checkpoint(

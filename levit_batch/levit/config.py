@@ -1,4 +1,4 @@
-"""What a LeViT is made of: the configuration as Hugging Face publishes it, and the five published sizes.
+"""What a LeViT is made of: the configuration as Hugging Face publishes it.
 
 No torch here: the command line lists models without loading it.
 """
@@ -9,10 +9,10 @@ from typing import Any, Self
 
 from levit_batch.errors import CheckpointError
 from levit_batch.levit.config_files import ConfigFiles
+from levit_batch.levit.config_labels import LABELS, labels_of
 
 STEM_CONVOLUTIONS = 4
 PER_STAGE = ("hidden_sizes", "num_attention_heads", "depths", "key_dim", "mlp_ratio", "attention_ratio")
-LABELS = ("id2label", "label2id", "num_labels")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
@@ -83,7 +83,7 @@ class LevitConfig(ConfigFiles):
         before = values.pop("torch_dtype", None)  # the name of dtype before transformers 5
         given = {f.name: values.pop(f.name, f.default) for f in dataclasses.fields(self)}
         given["dtype"] = given["dtype"] or before
-        labels = _labels(*(given.pop(name) for name in LABELS))
+        labels = labels_of(*(given.pop(name) for name in LABELS))
         for name, value in (given | self._others(values)).items():
             setattr(self, name, value)
         self.__dict__.update(labels, down_ops=self._derived_down_ops())
@@ -97,7 +97,7 @@ class LevitConfig(ConfigFiles):
         if name not in LABELS:
             self.__dict__[name] = _READ[name](name, value) if name in _READ else value
         elif name != "num_labels" or value != self.num_labels:
-            self.__dict__.update(_labels(**dict.fromkeys(LABELS) | {name: value}))
+            self.__dict__.update(labels_of(**dict.fromkeys(LABELS) | {name: value}))
 
     def _derived_down_ops(self) -> tuple[tuple, ...]:
         if self.down_ops is not None:  # transformers leaves its own [""] end marks in files it wrote after a build
@@ -193,31 +193,6 @@ def _one_side(name: str, value: int | list[int] | tuple[int, int]) -> int:
     return sides[0]
 
 
-def _labels(id2label: dict | None, label2id: dict | None, num_labels: int | None) -> dict[str, Any]:
-    """The three label fields, agreeing with each other."""
-    if id2label is not None:
-        id2label = {int(index): str(name) for index, name in id2label.items()}
-    elif label2id is not None:
-        id2label = {int(index): str(name) for name, index in label2id.items()}
-    else:
-        id2label = {index: f"LABEL_{index}" for index in range(2 if num_labels is None else num_labels)}
-    if sorted(id2label) != list(range(len(id2label))):
-        raise CheckpointError(
-            f"LeViT configuration: id2label must number its classes 0..{len(id2label) - 1} without gaps"
-        )
-    if num_labels is not None and num_labels != len(id2label):
-        raise CheckpointError(
-            f"LeViT configuration: num_labels is {num_labels}, id2label names {len(id2label)} classes"
-        )
-    id2label = dict(sorted(id2label.items()))
-    # Two classes of ImageNet share the name "crane": the last index wins, as in the published files.
-    return {
-        "id2label": id2label,
-        "label2id": {name: index for index, name in id2label.items()},
-        "num_labels": len(id2label),
-    }
-
-
 def _stages(name: str, value: Any) -> tuple:
     if not isinstance(value, list | tuple):
         raise CheckpointError(f"LeViT configuration: {name} must hold a number for each stage: {value!r}")
@@ -235,25 +210,4 @@ _READ = dict.fromkeys(PER_STAGE, _stages) | {
     **{"image_size": _one_side, "patch_size": _one_side, "problem_type": _problem},
     "architectures": lambda _, names: None if names is None else tuple(names),
     "dtype": lambda _, dtype: None if dtype is None else str(dtype).removeprefix("torch."),
-}
-
-
-def _variant(hidden_sizes, heads, depths, key_dim, drop_path_rate=0) -> LevitConfig:
-    return LevitConfig(
-        hidden_sizes=hidden_sizes,
-        num_attention_heads=heads,
-        depths=depths,
-        key_dim=(key_dim,) * 3,
-        drop_path_rate=drop_path_rate,
-        num_labels=1000,
-    )
-
-
-# Table 1 of "LeViT: a Vision Transformer in ConvNet's Clothing for Faster Inference" (arXiv 2104.01136).
-VARIANTS = {
-    "128S": _variant((128, 256, 384), (4, 6, 8), (2, 3, 4), 16),
-    "128": _variant((128, 256, 384), (4, 8, 12), (4, 4, 4), 16),
-    "192": _variant((192, 288, 384), (3, 5, 6), (4, 4, 4), 32),
-    "256": _variant((256, 384, 512), (4, 6, 8), (4, 4, 4), 32),
-    "384": _variant((384, 512, 768), (6, 9, 12), (4, 4, 4), 32, drop_path_rate=0.1),
 }

@@ -11,7 +11,7 @@ from levit_batch.levit.blocks import Encoder, Head, Stem, initialise
 from levit_batch.levit.config import LevitConfig
 from levit_batch.levit.losses import classification_loss
 from levit_batch.levit.outputs import BackboneOutput, ClassifierOutput, TeacherOutput
-from levit_batch.levit.pretrained import HubModel, said
+from levit_batch.levit.pretrained import HubModel, asked_for
 
 
 class LevitModel(HubModel):
@@ -38,7 +38,7 @@ class LevitModel(HubModel):
     ) -> BackboneOutput | tuple:
         self._check_pixels(pixel_values)
         states = self.encoder(self.patch_embeddings(pixel_values))
-        hidden = states if said(output_hidden_states, self.config.output_hidden_states) else None
+        hidden = states if asked_for(output_hidden_states, self.config.output_hidden_states) else None
         return self._returned(BackboneOutput(states[-1], states[-1].mean(dim=1), hidden), return_dict)
 
     def _check_pixels(self, pixel_values: Tensor | None) -> None:

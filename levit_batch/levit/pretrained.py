@@ -62,7 +62,7 @@ class HubModel(
 
     def _returned(self, output: ModelOutput, return_dict: bool | None, features: ModelOutput | None = None) -> Any:
         """`output`, with the embedding that the `features` have, or the tuple of it."""
-        if not said(return_dict, self.config.return_dict):
+        if not asked_for(return_dict, self.config.return_dict):
             return output.to_tuple()
         if features is not None:
             output.pooler_output = features.pooler_output
@@ -149,7 +149,7 @@ class HubModel(
         preprocessing.write(folder)
 
 
-def said(given: bool | None, otherwise: bool) -> bool:
+def asked_for(given: bool | None, otherwise: bool) -> bool:
     """What a call says, else the configuration."""
     return otherwise if given is None else given
 

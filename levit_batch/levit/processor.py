@@ -197,8 +197,8 @@ class LevitImageProcessor:
     def from_dict(cls, image_processor_dict: dict[str, Any], **fields: Any) -> Self:
         """From the values of a `preprocessor_config.json`; keys that are not a LeViT processor's are ignored."""
         known = (FIELDS | OPTIONS.keys()) & image_processor_dict.keys()
-        said = {name: image_processor_dict[name] for name in known}
-        return cls(**{name: value for name, value in said.items() if value is not None or name in STEPS} | fields)
+        steps = {name: image_processor_dict[name] for name in known}
+        return cls(**{name: value for name, value in steps.items() if value is not None or name in STEPS} | fields)
 
     @classmethod
     def from_json_file(cls, json_file: str | Path) -> Self:

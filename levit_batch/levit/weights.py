@@ -24,6 +24,7 @@ from levit_batch.pixels.preprocessing import Preprocessing
 BOOKKEEPING = ".num_batches_tracked"  # batch norm's step count: no effect on any prediction
 BIAS_INDEX = ".attention_bias_idxs"  # a constant that some files repeat
 TIMM_NAMES = {f"levit_{conv}{size}" for conv in ("", "conv_") for size in ("128s", "128", "192", "256", "384")}
+MUCH = 16  # times what the weights hold: no configuration that belongs to them asks for so much
 HEADS = ("classifier", "classifier_distill")
 
 
@@ -152,6 +153,28 @@ def check_fit(model: nn.Module, weights: Weights, what: str, left_out: Collectio
     }
     if any(problems.values()):
         raise CheckpointError(f"{what} does not fit its LeViT: " + _listed(problems))
+
+
+def refuse_other_sizes(published: Published) -> None:
+    """Raises CheckpointError where the configuration asks for a model far larger than the weights, before it takes memory."""
+    config, weights = published.config, published.weights
+    largest = max((max(tensor.shape, default=1) for tensor in weights.values()), default=1)
+    attention = zip(config.key_dim, config.num_attention_heads, config.attention_ratio, strict=True)
+    sizes = {
+        "hidden_sizes": max(config.hidden_sizes), "num_labels": config.num_labels, "kernel_size": config.kernel_size,
+        "image_size": (config.image_size // config.patch_size) ** 2, "num_channels": config.num_channels,
+        "key_dim": max(key * heads * (2 + ratio) for key, heads, ratio in attention),
+        "mlp_ratio": max(ratio * width for ratio, width in zip(config.mlp_ratio, config.hidden_sizes, strict=True)),
+        "down_ops": max((op[1] * op[2] * (2 + op[3]) for op in config.down_ops), default=1),
+    }  # fmt: skip
+    wrong = [name for name, size in sizes.items() if size > MUCH * largest]
+    if sum(config.depths) > MUCH * len(weights):
+        wrong.append("depths")
+    if wrong:
+        raise CheckpointError(
+            f"checkpoint {published.name}: config.json and the weights do not belong together: {', '.join(wrong)} make a model "
+            f"far larger than the {len(weights)} tensors there"
+        )
 
 
 def _usable(tensor: Tensor) -> bool:

@@ -4,6 +4,7 @@ decode, modes           bytes to RGB
 preprocessing           how: the values of preprocessor_config.json
 fit, resize             to the size that the model takes
 preprocess              both, for many images
+hashes                  of the bytes, and of what the pixels look like
 isolate, decode_child   the same in a process that may die; watchdog ends it when it hangs
 """
 

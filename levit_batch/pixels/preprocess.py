@@ -1,6 +1,7 @@
 """Encoded images -> one array of uint8 pixels that the model takes, with an error in the place of every bad image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -27,24 +28,31 @@ class Preprocessor:
         self.max_pixels = max_pixels
         self.timeout = timeout
 
-    def __call__(self, images: Sequence[Encoded | None]) -> tuple[np.ndarray, list[str | None]]:
+    def __call__(
+        self, images: Sequence[Encoded | None], seen: Callable[[int, np.ndarray], None] | None = None
+    ) -> tuple[np.ndarray, list[str | None]]:
         """N encoded images -> (pixels uint8 [N, H, W, 3], errors).
 
         `errors[i]` is None, or "kind: message" of one of `errors.ROW_ERROR_KINDS`, and then `pixels[i]` is zero.
+        seen: called with i and the pixels uint8 [h, w, 3] as they were decoded, of each image without an error.
         """
         pixels = np.empty((len(images), *self.size, 3), np.uint8)
         with self.watchdog() as watchdog:
-            errors = [self._one(data, row, watchdog) for data, row in zip(images, pixels, strict=True)]
+            errors = []
+            for data, row in zip(images, pixels, strict=True):
+                errors.append(self._one(data, row, watchdog, seen and partial(seen, len(errors))))
         return pixels, errors
 
     def watchdog(self) -> Watchdog:
         return Watchdog(self.timeout)
 
-    def _one(self, data: Encoded | None, out: np.ndarray, watchdog: Watchdog) -> str | None:
+    def _one(self, data: Encoded | None, out: np.ndarray, watchdog: Watchdog, seen: Callable | None) -> str | None:
         watchdog.pat()
         try:
             pixels, size = self.decode(data)
             fit(pixels, self.preprocessing, self.max_pixels, out, size)
+            if seen:
+                seen(pixels)
         except RowError as error:
             out[:] = 0
             return str(error)

@@ -1,6 +1,6 @@
 """metrics.json, the page and the card of an output, from its tables: at the end of a run, and again when asked. No model runs."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from levit_batch.errors import OutputError, SourceError
 from levit_batch.job.config import SourceConfig
@@ -10,7 +10,6 @@ from levit_batch.results.metrics import metrics as of_sums
 from levit_batch.results.page.card import write_card
 from levit_batch.results.page.kept_samples import gather
 from levit_batch.results.page.report import RUNS, write_report
-from levit_batch.results.truth import TruthTable
 from levit_batch.sources.source import Source, open_source
 from levit_batch.storage.redact import is_masked
 from levit_batch.table.books import up_to_date
@@ -18,11 +17,14 @@ from levit_batch.table.output import Output
 from levit_batch.table.read import first_file, job_of, runs_of, schema_of
 from levit_batch.table.stats import Stats
 
+if TYPE_CHECKING:
+    from levit_batch.results.truth import TruthTable  # pandas
+
 
 def evaluate(
     output: Output,
     source: Source | str,
-    truth: TruthTable | None = None,
+    truth: "TruthTable | None" = None,
     sums: Stats | None = None,
     looks: Looks | None = None,
 ) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Targets that are kept apart from the images: a Parquet table with a key, such as (shard, row), and the truth."""
+"""Targets that are kept apart from the images: a table with a key, such as (shard, row), and the truth.
+
+It is a Parquet file, or (ending in .json) what people said in Label Studio of the tasks that we exported.
+"""
 
 from collections.abc import Sequence
 
@@ -8,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from levit_batch.errors import SourceError
+from levit_batch.results.export.label_studio import read_annotations
 from levit_batch.sources.columns.targets import TargetMap
 from levit_batch.storage.place import place
 
@@ -21,7 +25,7 @@ class TruthTable:
 
     def __init__(self, path: str, keys: Sequence[str], column: str, class_names: list[str]):
         self.keys = list(keys)
-        table = _read(path, [*self.keys, column])
+        table = read_truth(path, [*self.keys, column])
         self.index = _index(table.select(self.keys))
         if not self.index.is_unique:
             twice = self.index[self.index.duplicated()][0]
@@ -35,20 +39,27 @@ class TruthTable:
         return self.targets.take(pa.array(places, mask=places < 0))
 
 
-def _read(path: str, columns: list[str]) -> pa.Table:
+def read_truth(path: str, columns: list[str]) -> pa.Table:
+    """`columns` of the file at `path`, the truth the last of them. Raises SourceError."""
+    if path.endswith(".json"):
+        table = read_annotations(path, columns[-1])
+        _require(path, table.schema, columns)
+        return table.select(columns)
     at = place(path)
     try:
         schema = pq.read_schema(at.path, filesystem=at.filesystem)
-        names = schema.names
-        missing = [name for name in columns if name not in names]
-        if missing:
-            raise SourceError(f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(names)}")
+        _require(path, schema, columns)
         nested = [name for name in columns[:-1] if pa.types.is_nested(schema.field(name).type)]
         if nested:
             raise SourceError(f"{path}: {', '.join(nested)} cannot be a key; a key is a number or a text")
         return pq.read_table(at.path, filesystem=at.filesystem, columns=columns)
     except (pa.ArrowInvalid, OSError) as e:
         raise SourceError(f"{path}: not a readable Parquet file: {e}") from None
+
+
+def _require(path: str, schema: pa.Schema, columns: list[str]) -> None:
+    if missing := [name for name in columns if name not in schema.names]:
+        raise SourceError(f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(schema.names)}")
 
 
 def _index(table: pa.Table) -> pd.Index:

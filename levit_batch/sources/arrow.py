@@ -17,8 +17,9 @@ from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, standard_tables
 from levit_batch.storage.find import GLOB, find_files
 from levit_batch.storage.identity import File
-from levit_batch.storage.place import Place, place, scheme, shown
+from levit_batch.storage.place import Place, place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import scheme, shown
 
 ENDINGS = (".arrow", ".ipc", ".feather", ".arrows")
 

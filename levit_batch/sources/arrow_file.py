@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from levit_batch.sources.damage import damage
 from levit_batch.storage.identity import open_file
-from levit_batch.storage.place import place, scheme
+from levit_batch.storage.place import place
+from levit_batch.storage.url import scheme
 
 MAGIC = b"ARROW1"
 

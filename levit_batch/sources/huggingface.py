@@ -148,8 +148,8 @@ class HubFolder(ImageFolder):
 
 
 def commit_of(urls: list[str]) -> str | None:
-    found = COMMIT.match(urls[0])
-    return found["commit"] if found else None
+    pinned = COMMIT.match(urls[0])
+    return pinned["commit"] if pinned else None
 
 
 def data_files(urls: list[str]) -> list[File]:
@@ -168,8 +168,8 @@ def data_files(urls: list[str]) -> list[File]:
 
 def _root(url: str) -> str:
     """The repository at its commit, or "" for a file that is not on the Hub."""
-    found = COMMIT.match(url)
-    return url[: found.start("path")].rstrip("/") if found else ""
+    pinned = COMMIT.match(url)
+    return url[: pinned.start("path")].rstrip("/") if pinned else ""
 
 
 def _local(url: str) -> tuple[int, str]:

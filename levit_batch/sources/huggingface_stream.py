@@ -17,8 +17,9 @@ from levit_batch.sources.source import Source
 from levit_batch.sources.tables import standard_tables
 from levit_batch.storage.hub import explain, patient_hub
 from levit_batch.storage.identity import stamp_of, version_of
-from levit_batch.storage.place import place, scheme, shown
+from levit_batch.storage.place import place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import scheme, shown
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder, IterableDataset

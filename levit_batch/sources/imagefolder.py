@@ -17,8 +17,9 @@ from levit_batch.sources.imagefolder_runs import cut_runs
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import found_arrays, found_bytes, read_in_order, tables
 from levit_batch.storage.identity import version_of
-from levit_batch.storage.place import Place, place, shown
+from levit_batch.storage.place import Place, place
 from levit_batch.storage.tree import list_tree
+from levit_batch.storage.url import shown
 
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k",

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from levit_batch.errors import SourceError
 from levit_batch.sources.columns.types import cast, plain
-from levit_batch.storage.place import Place, printable
+from levit_batch.storage.place import Place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import printable
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 NAMES = (pa.string(), pa.large_string(), pa.binary())  # types; a CSV with a name that is not UTF-8 has bytes

@@ -19,8 +19,9 @@ from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, TABLE_BYTES, standard_tables
 from levit_batch.storage.find import find_files
 from levit_batch.storage.identity import File, open_file, open_listed
-from levit_batch.storage.place import place, scheme, shown
+from levit_batch.storage.place import place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import scheme, shown
 
 # A column chunk is read in pieces of this size, so that memory does not grow with the row group.
 LOCAL_PIECE, REMOTE_PIECE = 1 << 20, 8 << 20

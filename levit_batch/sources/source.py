@@ -19,7 +19,8 @@ from levit_batch.job.row import TARGET
 from levit_batch.sources.columns.standard import check_columns, find_type, label_names
 from levit_batch.sources.cursor import Cursor
 from levit_batch.sources.footers import Footers
-from levit_batch.storage.place import place, scheme
+from levit_batch.storage.place import place
+from levit_batch.storage.url import scheme
 
 NOT_SENT = ("_cursor", "footers")
 HUB_VARIABLES = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET")

@@ -14,7 +14,7 @@ from levit_batch.sources.columns.cells import cell_buffers
 from levit_batch.sources.columns.images import image_cells
 from levit_batch.sources.columns.lookup import Found, read_path, too_large
 from levit_batch.sources.columns.standard import column_of, standard_table
-from levit_batch.storage.place import scheme
+from levit_batch.storage.url import scheme
 
 READ_ROWS = 64  # rows in one table that `read` yields: enough to amortise calls, few enough to stay in cache
 TABLE_BYTES = 32 << 20  # a table that has as much gets no further row
@@ -52,10 +52,10 @@ def read_in_order(read: Callable[[NameT], Found], names: Iterable[NameT], at_a_t
             reading.extend(pool.submit(read, name) for name in islice(names, max(0, most - len(reading))))
             if not reading:
                 return
-            found = reading.popleft().result()
-            largest = max(found_bytes(found), largest // 2, 1)
-            yield found
-            del found
+            answer = reading.popleft().result()
+            largest = max(found_bytes(answer), largest // 2, 1)
+            yield answer
+            del answer
 
 
 def found_bytes(found: Found) -> int:

@@ -25,7 +25,7 @@ from levit_batch.sources.tables import found_arrays, tables
 from levit_batch.sources.webdataset_tar import Sample, samples
 from levit_batch.storage.find import find_files
 from levit_batch.storage.identity import File, identified, open_file
-from levit_batch.storage.place import scheme, shown
+from levit_batch.storage.url import scheme, shown
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 KEY = "__key__"

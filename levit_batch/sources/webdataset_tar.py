@@ -117,8 +117,8 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def split_name(name: str) -> tuple[str | None, str]:
     """Key and field of a member: `a/1.seg.png` is field `seg.png` of sample `a/1`."""
-    found = NAME.match(name.removeprefix("./"))
-    return (found[1], found[2].lower()) if found else (None, "")
+    parts = NAME.match(name.removeprefix("./"))
+    return (parts[1], parts[2].lower()) if parts else (None, "")
 
 
 def _unpacked(stream: io.BufferedIOBase) -> tuple[io.BufferedIOBase | Unpacked, str]:

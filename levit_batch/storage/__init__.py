@@ -1,6 +1,7 @@
 """Files, wherever they are: local paths, s3://, gs://, hf:// and https:// as one thing.
 
-place, ranges   a folder or file; a remote file read by exact ranges
+place, url      a folder or file; what its address says
+stores, ranges  the remote ones' file systems; a remote file read by exact ranges
 find, tree      a configured path to its files; a folder to all that it holds
 identity        which content a file has
 hub, retry      the Hub's client made patient, its errors in words; what passes is tried again

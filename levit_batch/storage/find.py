@@ -18,8 +18,9 @@ from pyarrow import fs
 
 from levit_batch.errors import SourceError
 from levit_batch.storage.identity import File, hub_listing, stamp_of
-from levit_batch.storage.place import Place, place, printable, scheme, shown
+from levit_batch.storage.place import Place, place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import printable, scheme, shown
 
 THREADS = 16
 GLOB = re.compile(r"[*?\[]")
@@ -51,21 +52,21 @@ def find_files(paths: str | list[str], endings: tuple[str, ...], leave_out: str 
     places = configured(paths)
     with ThreadPoolExecutor(THREADS) as pool:
         lists = list(pool.map(lambda one: _find(one, endings, leave_out), places))
-    base, found = base_parts(places), {}
+    base, named = base_parts(places), {}
     for file in _once(file for files in lists for file in files):
         name = "/".join(_parts(file.url)[len(base) :]) or file.name
-        other = found.setdefault(name, replace(file, name=name))
+        other = named.setdefault(name, replace(file, name=name))
         if other.url != file.url:
             raise SourceError(
                 f"source.path: {shown(other.url)} and {shown(file.url)} would both be shard {name}; give one folder"
             )
-    return [found[name] for name in sorted(found)]
+    return [named[name] for name in sorted(named)]
 
 
 def configured(paths: str | list[str]) -> list[Listed]:
     """The places that `paths` name: absolute, each once, in the order of their addresses."""
-    found = {one for path in ([paths] if isinstance(paths, str) else paths) for one in _places(path)}
-    return sorted(found, key=lambda one: (one.url, one.pattern or ""))
+    places = {one for path in ([paths] if isinstance(paths, str) else paths) for one in _places(path)}
+    return sorted(places, key=lambda one: (one.url, one.pattern or ""))
 
 
 def base_of(paths: str | list[str]) -> str:
@@ -119,16 +120,16 @@ def _parts(url: str) -> list[str]:
 
 def expand_braces(path: str) -> list[str]:
     """`x-{08..10}.{tar,tgz}` as the paths it stands for, in order; the width of the first number is kept."""
-    found = BRACES.search(path)
-    if not found:
+    braces = BRACES.search(path)
+    if not braces:
         return [path]
-    if found["first"] is not None:
-        first, last, width = int(found["first"]), int(found["last"]), len(found["first"])
+    if braces["first"] is not None:
+        first, last, width = int(braces["first"]), int(braces["last"]), len(braces["first"])
         step = 1 if last >= first else -1
         choices = [str(i).zfill(width) for i in range(first, last + step, step)]
     else:
-        choices = found["choices"].split(",")
-    return [path[: found.start()] + choice + rest for choice in choices for rest in expand_braces(path[found.end() :])]
+        choices = braces["choices"].split(",")
+    return [path[: braces.start()] + choice + rest for choice in choices for rest in expand_braces(path[braces.end() :])]
 
 
 def _once(files: Iterable[Found]) -> Iterator[Found]:
@@ -222,10 +223,10 @@ def _local(root: str, leave_out: str | None) -> Iterator[Found]:
 
 def _split_glob(path: str) -> tuple[str, str | None]:
     """`data/*/x.parquet` is the folder `data` and the pattern `*/x.parquet`."""
-    found = GLOB.search(path)
-    if not found:
+    special = GLOB.search(path)
+    if not special:
         return path, None
-    cut = path.rfind("/", 0, found.start())
+    cut = path.rfind("/", 0, special.start())
     return (path[:cut] or "/", path[cut + 1 :]) if cut >= 0 else (".", path)
 
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from levit_batch.errors import LastingError
-from levit_batch.storage.place import Place, place, scheme, shown
+from levit_batch.storage.place import Place, place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import scheme, shown
 
 COMMIT = re.compile(r"^hf://(?:\w+/)?[^/@]+/[^/@]+@[0-9a-f]{40}/")  # what stands in a commit never changes
 
@@ -94,8 +95,8 @@ def hub_listing(base: Place) -> dict[str, tuple[int, str]]:
     """Size and hash of every file below a folder of the Hub, by its path from there, sorted."""
     filesystem = base.filesystem.handler.fs
     filesystem.invalidate_cache()
-    found = filesystem.find(base.path, detail=True)
-    return {path[len(base.path) :].lstrip("/"): hub_facts(found[path]) for path in sorted(found)}
+    files = filesystem.find(base.path, detail=True)
+    return {path[len(base.path) :].lstrip("/"): hub_facts(files[path]) for path in sorted(files)}
 
 
 def hub_facts(facts: dict) -> tuple[int, str]:

@@ -4,39 +4,22 @@ All is a `pyarrow.fs.FileSystem` and a path in it: local, s3://, gs://, abfs:// 
 """
 
 import contextlib
-import functools
 import mmap
 import os
 import posixpath
-import re
 import secrets
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import pyarrow as pa
 from pyarrow import fs
 
 from levit_batch.errors import SourceError, UserError
-from levit_batch.storage.hub import patient_hub
-from levit_batch.storage.ranges import http_file, hub_file
-from levit_batch.storage.redact import user_length
-from levit_batch.storage.retry import retry
+from levit_batch.storage.stores import FSSPEC, NATIVE, bucket, remote
+from levit_batch.storage.url import scheme, split_options
 
 RACES = 100  # for a folder, lost in a row before something else is wrong
-NATIVE = {"s3", "gs", "gcs", "abfs", "abfss"}
-FSSPEC = {"hf", "http", "https"}
-PINNED = re.compile(
-    r"(?:(?P<kind>datasets|spaces|models)/)?(?P<repo>[^/@]+/[^/@]+)@(?P<commit>[0-9a-f]{40})/(?P<path>.+)"
-)
-SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-# For S3: without it each file, however small, goes up in parts: three requests, and parts that stay when a process is killed.
-ONE_PUT = "allow_delayed_open=true"
-OPTIONS = re.compile(
-    r"\?(region|endpoint_override|scheme|anonymous|retry_limit_seconds|project_id|credential_kind|enable_tls|tenant_id|client_id|"
-    r"blob_storage_authority|dfs_storage_authority)="
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +35,7 @@ class Place:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def join(self, *parts: str) -> "Place":
-        bare, options = _split_options(self.url)
+        bare, options = split_options(self.url)
         return Place(self.filesystem, posixpath.join(self.path, *parts), posixpath.join(bare, *parts) + options)
 
     def info(self) -> fs.FileInfo:
@@ -126,12 +109,6 @@ def _open_in_folder(path: str) -> BinaryIO:
     return open(path, "wb")
 
 
-def scheme(url: str) -> str:
-    """The URL's scheme, or "" for a local path."""
-    kind, found, _ = url.partition("://")
-    return kind.lower() if found and SCHEME.fullmatch(kind) else ""
-
-
 def place(url: str) -> Place:
     """Where `url` is. Raises UserError for a scheme that nothing here opens."""
     kind = scheme(url)
@@ -139,100 +116,11 @@ def place(url: str) -> Place:
         path = os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
         return Place(fs.LocalFileSystem(), path, path)
     if kind in NATIVE:
-        filesystem, path = _native(url)
+        filesystem, path = bucket(url)
         return Place(filesystem, path.rstrip("/"), url.rstrip("/"))
     if kind in FSSPEC:
-        return _fsspec(kind, url)
+        return Place(*remote(kind, url), url.rstrip("/") if kind == "hf" else url)
     raise UserError(f"{url}: the scheme {kind}:// is not known; use a local path, s3://, gs://, abfs://, hf:// or https://")
-
-
-def _native(url: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a bucket, made once a process, and a path in it, taken as it is written."""
-    bare, options = _split_options(url)
-    kind, rest = bare.split("://", 1)
-    bucket, _, path = rest.partition("/")
-    filesystem, root = _bucket(f"{kind}://{bucket}{options}")
-    return filesystem, "/".join(filter(None, (root.rstrip("/"), path)))
-
-
-def _split_options(url: str) -> tuple[str, str]:
-    """A bucket's address and its `?region=...`; a question mark that is part of a name stays there."""
-    options = OPTIONS.search(url)
-    return (url[: options.start()], url[options.start() :]) if options else (url, "")
-
-
-@functools.lru_cache(64)
-def _bucket(url: str) -> tuple[fs.FileSystem, str]:
-    """With its root: the bucket's name, or Azure's container, which may stand in the path (then "")."""
-    try:
-        return fs.FileSystem.from_uri(url + ("&" if "?" in url else "?") + ONE_PUT if scheme(url) == "s3" else url)
-    except (OSError, ValueError) as e:
-        raise UserError(
-            f"{shown(url)}: cannot be opened: {e}; check the address and the credentials in the environment"
-        ) from e
-
-
-def _fsspec(kind: str, url: str) -> Place:
-    if kind == "hf":
-        filesystem = _hub(os.environ.get("HF_ENDPOINT"))
-        return Place(fs.PyFileSystem(Hub(filesystem)), url.removeprefix("hf://").rstrip("/"), url.rstrip("/"))
-    import fsspec
-
-    return Place(fs.PyFileSystem(Ranged(fsspec.filesystem(kind))), url, url)
-
-
-@functools.lru_cache(8)
-def _hub(endpoint: str | None):
-    """One for all threads: each instance asks about every repository and folder once."""
-    from huggingface_hub import HfFileSystem
-
-    patient_hub()
-    return HfFileSystem(endpoint=endpoint or None)
-
-
-class Ranged(fs.FSSpecHandler):
-    """An fsspec file system whose files are read by exact ranges, and whose failures are tried again."""
-
-    def get_file_info(self, paths):
-        return retry(lambda: super(Ranged, self).get_file_info(paths))
-
-    def get_file_info_selector(self, selector):
-        return retry(lambda: super(Ranged, self).get_file_info_selector(selector))
-
-    def open_input_file(self, path):
-        return pa.PythonFile(http_file(self.fs, path), mode="r")
-
-    def open_input_stream(self, path):
-        return self.open_input_file(path)
-
-
-class Hub(Ranged):
-    """Repositories of the Hugging Face Hub."""
-
-    def open_input_file(self, path):
-        return pa.PythonFile(hub_file(self._url(path)), mode="r")
-
-    def _url(self, path: str) -> str:
-        """Where the file is downloaded from. At a commit nothing needs to be asked: a replica opens thousands of files."""
-        pinned = PINNED.fullmatch(path)
-        if not pinned:
-            return self.fs.url(path)
-        from huggingface_hub import hf_hub_url
-
-        kind = (pinned["kind"] or "models").removesuffix("s")
-        where = {"repo_type": kind, "revision": pinned["commit"], "endpoint": self.fs.endpoint}
-        return hf_hub_url(pinned["repo"], pinned["path"], **where)
-
-
-def shown(url: str) -> str:
-    """A URL as it may be printed or recorded: no password, no query (which may be a signature)."""
-    kind = scheme(url)
-    if not kind:
-        return url
-    rest = url.split("://", 1)[1]
-    rest = rest[user_length(kind, rest) :]
-    bare = rest.partition("?")[0].partition("#")[0] if kind in ("http", "https") else _split_options(rest)[0]
-    return f"{kind}://{bare}"
 
 
 def require_inside(path: str, root: str) -> str:
@@ -242,8 +130,3 @@ def require_inside(path: str, root: str) -> str:
     if os.path.commonpath([real, real_root]) != real_root:
         raise SourceError(f"{path}: leaves {root}")
     return real
-
-
-def printable(name: bytes) -> str:
-    r"""A file's name as text, `\xff` for a byte that is not UTF-8. No file is found by such a name."""
-    return name.decode("utf-8", "backslashreplace")

@@ -44,8 +44,8 @@ def _masked(value: Any) -> Any:
     return "***" if isinstance(value, str) else ["***"] if isinstance(value, list | tuple) else redact(value)
 
 
-def _clean(found: re.Match[str]) -> str:
-    kind, rest = found[1], found[2]
+def _clean(address: re.Match[str]) -> str:
+    kind, rest = address[1], address[2]
     cut = user_length(kind, rest)
     if ":" in rest[:cut]:
         cut = rest.rindex("@") + 1  # a password may hold an @ and a slash: rather too much is masked than too little
@@ -84,8 +84,8 @@ def _lets_in(parameter: str) -> bool:
 
 def without_credentials(address: str) -> str:
     """A URL without its password and its signature, and with everything else: the same for the same data."""
-    kind, found, rest = address.partition("://")
-    if not found:
+    kind, mark, rest = address.partition("://")
+    if not mark:
         return address
     path, mark, query = rest[user_length(kind, rest) :].partition("?")
     kept = "&".join(parameter for parameter in query.split("&") if not _lets_in(parameter))

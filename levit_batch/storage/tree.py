@@ -10,8 +10,9 @@ from pyarrow import fs
 
 from levit_batch.errors import SourceError
 from levit_batch.storage.identity import hub_listing
-from levit_batch.storage.place import Place, printable, scheme, shown
+from levit_batch.storage.place import Place
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import printable, scheme, shown
 
 LISTING = pa.schema([("name", pa.large_string()), ("size", pa.int64()), ("stamp", pa.large_string())])
 BATCH = 10_000
@@ -46,10 +47,10 @@ def _batch(entries: list[Entry]) -> pa.RecordBatch:
 
 def _local(folder: str | bytes, prefix: str) -> Iterator[Entry]:
     """One folder's names at a time: no more is held than the largest folder."""
-    for name, found in sorted(_names(os.listdir(os.fsencode(folder))).items()):
+    for name, encoded in sorted(_names(os.listdir(os.fsencode(folder))).items()):
         if name.startswith("."):
             continue
-        path = os.path.join(os.fsencode(folder), found)
+        path = os.path.join(os.fsencode(folder), encoded)
         if (facts := _facts(path)) is None:
             continue
         if not stat.S_ISDIR(facts.st_mode):
@@ -59,10 +60,10 @@ def _local(folder: str | bytes, prefix: str) -> Iterator[Entry]:
                 yield from _local(path, f"{prefix}{name}/")
 
 
-def _names(found: list[bytes]) -> dict[str, bytes]:
+def _names(encoded: list[bytes]) -> dict[str, bytes]:
     """Each name as text; one that is not UTF-8 is shown as no other name of its folder is."""
     names, odd = {}, []
-    for name in found:
+    for name in encoded:
         try:
             names[name.decode()] = name
         except UnicodeDecodeError:
@@ -91,14 +92,14 @@ def _remote(root: Place) -> Iterator[Entry]:
     if scheme(root.url) == "hf":
         yield from _visible([(name, *facts) for name, facts in hub_listing(root).items()])
         return
-    found = [
+    entries = [
         (info.path[len(root.path) :].lstrip("/"), info.size, str(info.mtime_ns))
         for info in retry(root.list)
         if info.type == fs.FileType.File
     ]
-    yield from _visible(found)
+    yield from _visible(entries)
 
 
-def _visible(found: list[Entry]) -> Iterator[Entry]:
-    found.sort(key=lambda entry: entry[0].split("/"))
-    return (entry for entry in found if not any(part.startswith(".") for part in entry[0].split("/")))
+def _visible(entries: list[Entry]) -> Iterator[Entry]:
+    entries.sort(key=lambda entry: entry[0].split("/"))
+    return (entry for entry in entries if not any(part.startswith(".") for part in entry[0].split("/")))

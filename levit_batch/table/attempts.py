@@ -1,8 +1,8 @@
 """How often a process has begun a chunk, counted outside that process: a death must not be forgotten with its memory.
 
-Ray replays the task of a dead process for ever. A marker beside the output, there while a process is at the chunk and after
-its death, says how often. From the third time on the images are decoded in a child process; a chunk that still kills its
-replica, or kills it after decoding, is given up.
+What a dead process was at begins again in another, for ever. A marker beside the output, there while a process is at the
+chunk and after its death, says how often. From the third time on the images are decoded in a child process; a chunk that still
+kills its replica, or kills it after decoding, is given up.
 """
 
 import contextlib

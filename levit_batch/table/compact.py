@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+from levit_batch.errors import OutputError
 from levit_batch.table.books import Change, keep
 from levit_batch.table.live import Live, look
 from levit_batch.table.merge import Merge, stage
-from levit_batch.table.output import UNMEASURED, Output, Written
+from levit_batch.table.output import STAGING, UNMEASURED, Output, Written
 from levit_batch.table.publish import commit, finish_publish, marked
 
 ROWS, BYTES = 1_000_000, 512 << 20  # of a merged file, at most
 STEP = 4 << 30  # bytes of parts that are merged before their shards are replaced: what a killed `compact` does again at most
 THREADS = 2  # files that are written side by side; each holds a row group, and reads its next parts meanwhile
+OWN = b"compact"  # in the mark of a `compact` under way: the rows are as they were measured
 
 
 def compact(
@@ -29,15 +31,30 @@ def compact(
 
     require: raises when the output is not this process's any more. step: told of bytes done, and all that are to be.
     """
-    with marked(output):
-        return _compact(output, require, rows, step)
+    there = _mark(output)
+    with marked(output, mark := OWN if there is None else there):
+        files = _compact(output, require, rows, step, mark)
+        if mark == OWN and (files["bytes"] or there):
+            output.place.join(UNMEASURED).delete()
+        return files
+
+
+def _mark(output: Output) -> bytes | None:
+    """What another that was broken off, or is to be measured, left said of the table; None: nothing."""
+    try:
+        return output.place.join(UNMEASURED).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise OutputError(f"{output}: cannot be read: {e}") from None
 
 
 def _compact(
-    output: Output, require: Callable[[], None], rows: int, step: Callable[[int, int], None]
+    output: Output, require: Callable[[], None], rows: int, step: Callable[[int, int], None], mark: bytes
 ) -> dict[str, int]:
-    finish_publish(output, require)
+    finish_publish(output, require, mark)
     live = look(output)
+    _clear(output, live)
     if not live.current:
         commit(output, keep(output, live, Change()), Change(), require)
         live = look(output)
@@ -45,17 +62,23 @@ def _compact(
     merges = [merge for folder in sorted(live) for merge in neighbours(folder, live[folder], rows)]
     total, done = sum(merge.bytes for merge in merges), 0
     if merges:
-        before_us = output.place.join(UNMEASURED).exists()
-        output.write(UNMEASURED, b"")  # a store is listed again, should this be killed
+        output.write(UNMEASURED, mark)  # a store is listed again, should this be killed
         for some in _steps(merges):
             step(done, total)
             _merge_all(output, require, live, some)
             done += sum(merge.bytes for merge in some)
             live = look(output)
-        if not before_us:
-            output.place.join(UNMEASURED).delete()
     step(done, total)
     return {"before": before, "after": sum(len(live[folder]) for folder in live), "bytes": total}
+
+
+def _clear(output: Output, live: Live) -> None:
+    """Delete what one that was killed left: half files, and staged ones that stand in their place by now."""
+    staged = output.written(STAGING)
+    names = {folder: {file.name for file in live.get(folder, ())} for folder in staged}
+    settled = [(folder, file.name) for folder, files in staged.items() for file in files if file.name in names[folder]]
+    output.delete([*output.leftovers(live.changed), *(output.place.join(STAGING, *at) for at in settled)])
+    output.tidy(live.changed)
 
 
 def neighbours(folder: str, files: Iterable[Written], rows: int) -> Iterator[Merge]:

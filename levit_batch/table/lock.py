@@ -1,6 +1,7 @@
 """One run, or training, at a time in one folder, on a local disk, a network disk or an object store, without trusting any clock.
 
     _lock/<id>.json     one claim: who, where, since when, and whether it `wants` or `holds` the output
+    _lock/<id>.dead     another run took this one for dead; should it wake, it cannot claim the output again by a late write
 
 Two runs at once do twice the work, and one could replace or delete what the other relies on: a run whose claim is gone stops
 before it changes the table (`Claim.require`). No store offers the same atomic step, so nothing here needs one: a run writes
@@ -34,6 +35,7 @@ BEAT = 15.0  # seconds between two signs of life
 DEAD_AFTER = 120.0  # seconds without one: eight were missed
 LOOK_EVERY = 2.0  # seconds between two looks while waiting
 TRIES = 20  # at being the only one that wants it
+FORGET_AFTER = 86_400.0  # seconds until nobody expects one to wake that was taken for dead
 
 
 @contextlib.contextmanager
@@ -46,7 +48,11 @@ def locked(
 ) -> Iterator["Claim"]:
     """Hold the folder `place` while the context lasts. Raises LockedError, after `wait` seconds, while another run holds it."""
     claim = Claim(place.join("_lock"), dead_after)
-    claim.take(wait, say)
+    try:
+        claim.take(wait, say)
+    except BaseException:  # for whoever looks from another machine it would hold the output for minutes
+        claim.drop()
+        raise
     stop = threading.Event()
     thread = threading.Thread(target=claim.beat, args=(stop, beat, say), name="lock", daemon=True)
     thread.start()
@@ -63,7 +69,8 @@ class Claim:
 
     def __init__(self, folder: Place, dead_after: float):
         self.folder, self.dead_after = folder, dead_after
-        self.at = folder.join(f"{uuid.uuid4().hex}.json")
+        name = uuid.uuid4().hex
+        self.at, self.tomb = folder.join(f"{name}.json"), folder.join(f"{name}.dead")
         self.first = folder.local and not os.path.exists(os.path.dirname(folder.path))
         self.facts = {
             "machine": machine(),
@@ -71,6 +78,7 @@ class Claim:
             "pid": os.getpid(),
             "process": started(os.getpid()),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "state": "wants",
         }
 
     def take(self, wait: float, say: Callable[[str], None]) -> None:
@@ -87,15 +95,16 @@ class Claim:
 
     def _try(self) -> dict[str, Any] | None:
         """None: this run holds the output now; else what the claim of its holder says."""
-        other: dict[str, Any] = {}
+        other: dict[str, Any] = self.facts
         for _ in range(TRIES):
             self._write("wants")
             others = self._others()
             if not others:
                 self._write("holds")
-                return None
+                if self._lives():  # else it took so long that another run took it for dead
+                    return None
             self.drop()
-            other = next((claim for claim in others if claim["state"] == "holds"), others[0])
+            other = next((claim for claim in others if claim["state"] == "holds"), [*others, other][0])
             if other["state"] == "holds":
                 return other
             time.sleep(random.uniform(0.05, 0.4))
@@ -103,47 +112,52 @@ class Claim:
 
     def _others(self) -> list[dict[str, Any]]:
         """The claims of other runs; those of the dead are deleted."""
-        claims = {info.path.rsplit("/", 1)[-1]: info for info in self.folder.list(recursive=False)}
-        own = claims.pop(self.at.path.rsplit("/", 1)[-1], None)
+        listed = {info.path.rsplit("/", 1)[-1]: info for info in self.folder.list(recursive=False)}
+        own = listed.pop(self.at.path.rsplit("/", 1)[-1], None)
         others = []
-        for name, info in claims.items():
-            at = self.folder.join(name)
-            claim = _read(at)
-            if claim is None or not name.endswith(".json"):
-                continue
-            if self._dead(claim, info, own):
-                at.delete()
-            else:
-                others.append(claim)
+        for name, info in listed.items():
+            at, tomb = self.folder.join(name), name.removesuffix(".json") + ".dead"
+            if name.endswith(".dead"):
+                if _older(info, own, FORGET_AFTER):
+                    at.delete()
+            elif name.endswith(".json") and (claim := _read(at)) is not None:
+                if tomb in listed or self._dead(claim, info, own):
+                    bury(at, self.folder.join(tomb), claim)
+                else:
+                    others.append(claim)
         return others
 
     def _dead(self, claim: dict[str, Any], info: fs.FileInfo, own: fs.FileInfo | None) -> bool:
         if claim["machine"] == self.facts["machine"]:
             return started(claim["pid"]) != claim["process"]
-        if own is None or own.mtime is None or info.mtime is None:
-            return False
-        return (own.mtime - info.mtime).total_seconds() > self.dead_after
+        return _older(info, own, self.dead_after)
 
     def beat(self, stop: threading.Event, every: float, say: Callable[[str], None]) -> None:
         """Signs of life until `stop`; ends when another run took this one for dead."""
         while not stop.wait(every):
             # What the store does not take now, a later beat may get through.
             with contextlib.suppress(OSError, OutputError):
-                if not self.at.exists():
+                if not self._lives():
                     return say("another run took this one for dead: this one stops before it changes what readers see")
                 self._write("holds")
 
     def require(self) -> None:
         """Raises LockedError when another run took this one for dead: what readers see is no longer this run's to change."""
-        if not retry(self.at.exists):
+        if not retry(self._lives):
             raise LockedError(
                 f"output.path: {self.folder.url.rpartition('/')[0]}: another run took this one for dead, since it gave no "
                 "sign of life for too long; that one goes on with what is written: wait for it, or run again"
             )
 
+    def _lives(self) -> bool:
+        """Whether no other run took this one for dead. One listing: a late write of the claim does not bring it back."""
+        names = {info.base_name for info in self.folder.list(recursive=False)}
+        return self.at.path.rsplit("/", 1)[-1] in names and self.tomb.path.rsplit("/", 1)[-1] not in names
+
     def drop(self) -> None:
         with contextlib.suppress(OSError):
             self.at.delete()
+            self.tomb.delete()
         if self.at.local:
             with contextlib.suppress(OSError):
                 os.rmdir(self.folder.path)
@@ -164,6 +178,19 @@ class Claim:
     def _names(self, holder: dict[str, Any]) -> str:
         folder = self.folder.url.rpartition("/")[0]
         return f"{folder} is in use since {holder['since']} by process {holder['pid']} on {holder['host']}"
+
+
+def bury(at: Place, tomb: Place, claim: dict[str, Any]) -> None:
+    """Delete the claim of a run that is taken for dead; of one that may only be asleep, elsewhere, so that it stays dead."""
+    if claim["machine"] != machine():
+        tomb.write_bytes(b"")
+    at.delete()
+
+
+def _older(info: fs.FileInfo, than: fs.FileInfo | None, seconds: float) -> bool:
+    """Whether one file was written so much before another one, by the clock of the store that holds both."""
+    times = (info.mtime, than and than.mtime)
+    return None not in times and (times[1] - times[0]).total_seconds() > seconds
 
 
 def _read(at: Place) -> dict[str, Any] | None:

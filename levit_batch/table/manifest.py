@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
-from levit_batch.table.output import DATA, MANIFEST, STAGING, Output
+from levit_batch.table.output import CHUNK_FILE, DATA, FOLDER, MANIFEST, STAGING, Output
 from levit_batch.table.stats import NONE, Stats, add_stats
 
 SUMS, PUBLISHING, LOOKED = b"levit_batch.sums", b"levit_batch.publishing", b"levit_batch.looked"
@@ -44,6 +44,8 @@ SCHEMA = pa.schema(
     ]
 )
 ROW_GROUP_ROWS = 65_536
+# What a manifest may name: one that somebody else made leads nowhere else.
+NAMED = f"^(?:{DATA}|{STAGING})/{FOLDER.pattern}/{CHUNK_FILE.pattern}$"
 BATCH, SUMS_BATCH = 4096, 256  # entries, and sums, that are put together in one go
 PIECES = 20_000  # slices that a table consists of at most; looking for where one begins takes 50 us
 
@@ -120,6 +122,10 @@ def _manifest_of(data: bytes) -> Manifest | None:
         whole = sums is None or sums.keys() >= NONE.keys()
         publishing = json.loads((table.schema.metadata or {}).get(PUBLISHING, b"[]"))
         looked = int((table.schema.metadata or {}).get(LOOKED, b"0"))
+        if not pc.all(pc.match_substring_regex(files["path"], NAMED), min_count=0).as_py() or not all(
+            map(FOLDER.fullmatch, publishing)
+        ):
+            return None
         return Manifest(files, sums if whole else None, publishing=tuple(publishing), looked=looked)
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, ValueError, AttributeError, OSError):
         return None

@@ -6,6 +6,7 @@
     _swap/<shard's folder>/...                                       for a moment: old files on their way out
     _attempts/<shard's folder>/...                                   how often a process began a chunk
     _lock/<id>.json                                         who is running (lock.py)
+    _review/<state>/...                                     what a review under way has done (results/near/kept.py)
     job.json  runs/<UTC time>.json  metrics.json  samples.parquet  review.parquet  report.html  README.md
 
 Names that begin with an underscore are skipped by pyarrow, Spark, `datasets` and by globs below `data/`. A shard's folder
@@ -39,6 +40,7 @@ DATA, STAGING, SWAP, MANIFEST = "data", "_staging", "_swap", "files.parquet"
 SAMPLES = "samples.parquet"  # rows worth a look, with small pictures
 UNMEASURED = "_unmeasured"  # there are, or may be, rows that metrics.json and the page do not count yet
 REVIEW = "review.parquet"  # copies, outliers and suspected labels (results/near/review.py)
+REVIEWING = "_review"  # what of it is done, while it is made
 SHARDS = "_shards.parquet"  # what the source's footers said (sources/footers.py)
 OWN_NAMES = (SAMPLES, REVIEW, "job.json", "report.html", UNMEASURED, SHARDS)
 CARD_MARK = "<!-- levit-batch:"  # in a README.md that we wrote
@@ -122,7 +124,10 @@ class Output:
     def read_json(self, name: str) -> dict[str, Any] | None:
         at = self.place.join(name)
         try:
-            return json.loads(at.read_bytes())
+            value = json.loads(at.read_bytes())
+            if not isinstance(value, dict):
+                raise ValueError("no object")
+            return value
         except FileNotFoundError:
             return None
         except ValueError as e:
@@ -151,12 +156,26 @@ class Output:
             return []
         infos = self.place.list(recursive=False)
         data = (DATA,) if changed is None else (f"{DATA}/{folder}" for folder in changed)
-        for folder in (*data, STAGING, "_attempts", "_lock", "runs"):
+        for folder in (*data, STAGING, "_attempts", "_lock", REVIEWING, "runs"):
             infos += self.place.join(folder).list()
-        named = [(TEMPORARY.fullmatch(info.base_name), info) for info in infos]
         old = [info for info in self.place.join(SWAP).list() if CHUNK_FILE.fullmatch(info.base_name)]
-        dead = [info for match, info in named if match and started(int(match["pid"])) is None]
-        return [self._at(info) for info in dead + old]
+        return [self._at(info) for info in left_by_dead(infos) + old]
+
+    def tidy(self, changed: Iterable[str] | None = None) -> None:
+        """Remove the folders that a run left empty which died, or could not, between emptying and removing them.
+
+        changed: the only folders of `data` that may be empty.
+        """
+        if not self.place.local:
+            return
+        data = self.place.join(DATA)
+        folders = (info.base_name for info in data.list(recursive=False)) if changed is None else changed
+        empty = [data.join(folder).path for folder in folders if FOLDER.fullmatch(folder)]
+        for folder in (SWAP, STAGING, "_attempts"):
+            empty += [at for at, _, files in os.walk(self.place.join(folder).path, topdown=False) if not files]
+        for at in empty:
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(at)
 
     def own_files(self) -> list[Place]:
         """Every file below the output that this tool wrote: what `--overwrite` may delete; first what speaks of the others."""
@@ -168,7 +187,7 @@ class Output:
             for info in base.join(folder).list()
             if CHUNK_FILE.fullmatch(info.base_name)
         ]
-        infos += [info for folder in ("_attempts", "runs") for info in base.join(folder).list()]
+        infos += [info for folder in ("_attempts", REVIEWING, "runs") for info in base.join(folder).list()]
         infos += [base.join(name).info() for name in OWN_NAMES]
         card = base.join("README.md")
         infos += [card.info()] if card.exists() and CARD_MARK.encode() in card.read_bytes() else []
@@ -183,6 +202,12 @@ class Output:
 
     def _at(self, info: fs.FileInfo) -> Place:
         return self.place.join(info.path[len(self.place.path) + 1 :])
+
+
+def left_by_dead(infos: Iterable[fs.FileInfo]) -> list[fs.FileInfo]:
+    """Those of these files that a writer (`Place.write_bytes`) left half written whose process is no more."""
+    named = ((TEMPORARY.fullmatch(info.base_name), info) for info in infos)
+    return [info for match, info in named if match and started(int(match["pid"])) is None]
 
 
 def remove_empty(folder: str, root: str) -> None:

@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 
 from levit_batch.job.config import SourceConfig
 from levit_batch.storage.find import expand_braces
-from levit_batch.storage.place import scheme
 from levit_batch.storage.redact import stored_address, without_credentials
+from levit_batch.storage.url import scheme
 
 
 def places_of(source: SourceConfig) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from levit_batch.errors import OutputError, SourceError
+from levit_batch.errors import LockedError, OutputError, SourceError
 from levit_batch.job.row import kept_name
 from levit_batch.table.books import Change, keep
 from levit_batch.table.live import look
@@ -128,7 +128,7 @@ def publish(output: Output, names: Mapping[str, frozenset[str]], require: Callab
         replace_shard(output, folder, files)
 
 
-def finish_publish(output: Output, require: Callable[[], None]) -> None:
+def finish_publish(output: Output, require: Callable[[], None], mark: bytes = b"") -> None:
     """Bring to its end what a run began that was cut off while it replaced shards; what is gone by now is labelled again."""
     manifest = read_manifest(output)
     if manifest is None or not manifest.publishing:
@@ -137,7 +137,7 @@ def finish_publish(output: Output, require: Callable[[], None]) -> None:
     for _, folder, name in (path.split("/") for path in manifest.files["path"].to_pylist()):
         if folder in names:
             names[folder].add(name)
-    with marked(output):
+    with marked(output, mark):
         require()
         try:
             for folder, files in names.items():
@@ -154,11 +154,14 @@ def finish_publish(output: Output, require: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def marked(output: Output) -> Iterator[None]:
-    """Whoever is broken off inside says that the table may be another than was measured: a run beside may have said it is not."""
+def marked(output: Output, mark: bytes = b"") -> Iterator[None]:
+    """Whoever is broken off inside says that the table may be another than was measured: a run beside may have said it is not.
+
+    mark: what is said, where no run beside is known of.
+    """
     try:
         yield
-    except BaseException:
+    except BaseException as e:
         with contextlib.suppress(OutputError):
-            output.write(UNMEASURED, b"")
+            output.write(UNMEASURED, b"" if isinstance(e, LockedError) else mark)
         raise

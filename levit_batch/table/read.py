@@ -113,8 +113,12 @@ def schema_of(file: ChunkFile) -> pa.Schema:
 
 
 def schema_at(at: Place) -> pa.Schema:
-    with at.filesystem.open_input_file(at.path) as stream:
-        return pq.read_schema(stream) if at.path.endswith(".parquet") else pa.ipc.open_stream(stream).schema
+    """Raises OutputError when the file cannot be read."""
+    try:
+        with at.filesystem.open_input_file(at.path) as stream:
+            return pq.read_schema(stream) if at.path.endswith(".parquet") else pa.ipc.open_stream(stream).schema
+    except (pa.ArrowInvalid, OSError) as e:
+        raise _unreadable(at, e) from e
 
 
 def read_file(file: ChunkFile, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
@@ -137,7 +141,11 @@ def read_table(at: Place, columns: Sequence[str] | None = None, group: int | Non
             table = pa.ipc.open_stream(stream).read_all()
             return table if columns is None else table.select([name for name in columns if name in table.schema.names])
     except (pa.ArrowInvalid, OSError) as e:
-        raise OutputError(f"{at.url}: cannot be read ({e}); delete it and run the job again to write it anew") from e
+        raise _unreadable(at, e) from e
+
+
+def _unreadable(at: Place, error: Exception) -> OutputError:
+    return OutputError(f"{at.url}: cannot be read ({error}); delete it and run the job again to write it anew")
 
 
 def scan(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

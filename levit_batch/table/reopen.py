@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from levit_batch.job.chunks import Chunk
 from levit_batch.table.live import Live
 from levit_batch.table.merge import cut_out, parts_of
-from levit_batch.table.output import DATA, Output, folder_of, written_of
+from levit_batch.table.output import DATA, STAGING, Output, folder_of, written_of
 from levit_batch.table.plan import Plan, Replacement
 from levit_batch.table.write import read_record
 
@@ -42,6 +42,8 @@ def _reopen_parts(plan: Plan, output: Output, merged: Chunk, parts: list[list[in
     file = written_of(output.file_name(merged))
     again = [replace(merged, first=first, stop=stop, staged=True) for first, stop, errors in parts if errors]
     names = {cut_out(output, folder, file, rows[0][0], rows[-1][1]) for rows in runs_of_good(parts)}
+    fresh = {output.place.join(STAGING, folder, name).path for name in names}  # over what a killed run left, maybe
+    plan.garbage = [at for at in plan.garbage if at.path not in fresh]
     before = plan.replacements.get(folder)
     others = before.names if before else {one.name for one in plan.live[folder]}
     names |= (others - {file.name}) | {output.file_name(chunk) for chunk in again}

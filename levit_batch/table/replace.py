@@ -67,7 +67,10 @@ def _replace_local(output: Output, folder: str, names: frozenset[str]) -> None:
         _clear(output, swap)
     output.delete(live.join(name) for name in seen - names)
     for name in names - seen:
-        live.join(name).write_bytes(staged.join(name).read_bytes())
+        data, size = staged.join(name).read_bytes(), staged.join(name).info().size
+        if len(data) != size:
+            raise OSError(errno.EIO, f"{len(data)} of {size} bytes could be read", staged.join(name).path)
+        live.join(name).write_bytes(data)
 
 
 def _linked(staged: Place, live: Place, swap: Place, names: frozenset[str]) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from levit_batch.job.answers import Answers
-from levit_batch.job.row import KEPT, TARGET, RowSpec, kept_name, output_schema
+from levit_batch.job.row import IMAGE_HASH, IMAGE_PHASH, KEPT, TARGET, RowSpec, kept_name, output_schema
 
 COLUMNS = (
     "label", "score", "top_labels", "top_scores", "embedding", "logits", "head_label", "distill_label", "head_divergence",
@@ -40,6 +40,8 @@ def output_table(
     columns |= {kept_name(name): read[KEPT.format(i)] for i, name in enumerate(spec.kept.names)}
     if spec.target is not None:
         columns["target"] = read[TARGET]
+    if spec.hash:
+        columns |= {"image_hash": read[IMAGE_HASH], "image_phash": read[IMAGE_PHASH]}
     for name in COLUMNS:
         if name in schema.names:
             values = None if answers is None else getattr(answers, name)

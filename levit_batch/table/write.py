@@ -98,5 +98,7 @@ def _in_metadata(at: Place, find: Callable[[dict[bytes, bytes]], Any]) -> Any:
         with at.filesystem.open_input_file(at.path) as file:
             parquet = at.path.endswith(".parquet")
             return find((pq.read_metadata(file) if parquet else pa.ipc.open_stream(file).schema).metadata)
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as e:
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError) as e:
+        if isinstance(e, OSError) and "thrift" not in str(e):  # that is what pyarrow says of a damaged footer
+            raise
         raise OutputError(f"{at.url}: not a file that levit-batch wrote ({e}); move it out of the output folder") from e

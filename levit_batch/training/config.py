@@ -25,7 +25,9 @@ class TrainSourceConfig(SourceConfig):
         "that `levit-batch run` wrote with a larger model. Trains both heads.",
     )
     truth: str | None = Field(
-        None, description="For type `output`: a Parquet table that has the target_column, in place of the output's own."
+        None,
+        description="For type `output`: a Parquet table that has the target_column, or a project's JSON from Label Studio, in "
+        "place of the output's own.",
     )
     truth_on: list[str] | None = Field(None, description="Columns by which rows find their truth; null: shard, row.")
 

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError, SourceError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET, features_of, with_features
-from levit_batch.results.truth import TruthTable
+from levit_batch.results.truth import TruthTable, read_truth
 from levit_batch.sources.columns.standard import find_type
 from levit_batch.sources.columns.targets import holds_names
 from levit_batch.sources.source import Source
@@ -44,16 +43,8 @@ class StoredEmbeddings(Source):
         """The names of the truth's classes: given, or those that the table holds; numbers are the output's own classes."""
         if self.config.class_names:
             return super().target_names
-        at, column = place(self.config.truth), self.config.target_column
-        try:
-            kind = pq.read_schema(at.path, filesystem=at.filesystem).field(column).type
-            if not holds_names(kind):
-                return self.job["class_names"]
-            return sorted(set(pq.read_table(at.path, filesystem=at.filesystem, columns=[column])[column].drop_null().to_pylist()))
-        except KeyError:
-            return []  # TruthTable says what is missing
-        except (pa.ArrowInvalid, OSError) as e:
-            raise SourceError(f"{self.config.truth}: not a readable Parquet file: {e}") from None
+        truth = read_truth(self.config.truth, [self.config.target_column])[self.config.target_column].drop_null()
+        return sorted(set(truth.to_pylist())) if holds_names(truth.type) else self.job["class_names"]
 
     @property
     def target_names(self) -> list[str] | None:

@@ -10,8 +10,9 @@ from torch.nn import functional
 from levit_batch.errors import CheckpointError, ConfigError
 from levit_batch.inference.fold import fold
 from levit_batch.levit.checkpoint import Checkpoint, check_labels_photographs, load_checkpoint
-from levit_batch.levit.config import VARIANTS, LevitConfig
+from levit_batch.levit.config import LevitConfig
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
+from levit_batch.levit.variants import VARIANTS
 from levit_batch.pixels.preprocessing import Preprocessing
 from levit_batch.training.config import FinetuneConfig, StudentConfig
 

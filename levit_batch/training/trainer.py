@@ -6,7 +6,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +16,15 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from levit_batch.errors import JobError, SourceError
-from levit_batch.job.chunks import Chunk
-from levit_batch.pixels.fit import fit
 from levit_batch.pixels.preprocessing import Preprocessing
-from levit_batch.training.augment import augment
 from levit_batch.training.batch_norm import set_training, sync_batch_norm
-from levit_batch.training.config import FinetuneConfig, Report, TrainSourceConfig
-from levit_batch.training.data import (
-    Batch,
-    Loader,
-    Sample,
-    SampleReader,
-    Split,
-    open_training_source,
-    shuffled,
-    worker_chunks,
-)
+from levit_batch.training.config import FinetuneConfig, Report
+from levit_batch.training.data import Batch
+from levit_batch.training.feed import Feed, ImageFeed, TrainPlan
 from levit_batch.training.optimise import learning_rate, make_optimizer
 from levit_batch.training.state import State, load_state, save_state
 from levit_batch.training.student import Normalise, build_student, load_teacher, starting_point
-from levit_batch.training.targets import ClassColumn
 from levit_batch.training.workers import Workers
-
-
-@dataclass(frozen=True)
-class TrainPlan:
-    """What is known before the first image is read. Pickles.
-
-    rows: planned training rows, bad ones included; the learning rate's way from first to last step follows from it.
-    """
-
-    names: tuple[str, ...]
-    chunks: tuple[Chunk, ...]
-    rows: int
-    validation_chunks: tuple[Chunk, ...]
 
 
 class Trainer:
@@ -67,35 +41,16 @@ class Trainer:
         self.teacher = load_teacher(config, names)
         if self.teacher is not None:
             self.teacher.to(self.device)
-        self.preprocessing = Preprocessing.read(self.student.processor)
-        self.normalise = Normalise(self.student.processor).to(self.device)
         self.learner = self.student  # what a batch goes through
+        self.normalise = Normalise(self.student.processor).to(self.device)
         self.optimizer = make_optimizer(self.student, config.train)
-        self._make_readers(names, threads)
+        self.feed = self._make_feed(threads)
         self.batch = config.train.batch_size // self.workers.count
         self.steps_an_epoch = max(1, plan.rows // config.train.batch_size)
         self.state = State()
 
-    def _make_readers(self, names: list[str], threads: int) -> None:
-        config, seed = self.config, self.config.train.seed
-        fraction = 0.0 if config.validation.source else config.validation.fraction
-        cache = config.train.cache_bytes
-
-        own = Split(seed) if config.validation.source else Split(seed, 0.0, fraction)
-        self.read = make_reader(config.source, names, Split(seed, fraction, 1.0), cache)
-        validation = config.validation.source or config.source.model_copy(update={"teacher_column": None})
-        self.read_validation = make_reader(validation, names, own, cache // 4)
-        self.loader = Loader(self._augmented, config.source.max_image_pixels, threads)
-        self.validation_loader = Loader(self._fitted, config.source.max_image_pixels, threads)
-
-    def _augmented(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
-        rng = np.random.default_rng((self.config.train.seed, self.state.epoch, sample.key))
-        return augment(pixels, self.config.augment, self.preprocessing, rng)
-
-    def _fitted(self, pixels: np.ndarray, sample: Sample) -> np.ndarray:
-        out = np.empty((*self.preprocessing.output(), 3), np.uint8)
-        fit(pixels, self.preprocessing, self.config.source.max_image_pixels, out)
-        return out
+    def _make_feed(self, threads: int) -> Feed:
+        return ImageFeed(self.config, self.plan, self.workers, Preprocessing.read(self.student.processor), threads)
 
     def run(self) -> dict[str, Any]:
         """Train to the end from wherever the folder's state is. Returns `result`; the student then has the weights kept.
@@ -121,7 +76,7 @@ class Trainer:
         state, started = self.state, time.monotonic()
         before, saved_at = state.seconds, state.step
         set_training(self.student, self.config.train.freeze == "backbone", self.config.train.batch_norm == "frozen")
-        for batch in self._agreed(self._train_batches()):
+        for batch in self._agreed(self.feed.batches(state, self.batch)):
             self._step(model, batch)
             state.consumed = self.workers.gather(batch.consumed) if self._save_due(saved_at) else []
             if state.consumed:
@@ -132,15 +87,6 @@ class Trainer:
     def _save_due(self, saved_at: int) -> bool:
         return self.state.step - saved_at >= self.config.train.save_steps
 
-    def _train_batches(self) -> Iterator[Batch]:
-        """This worker's batches of the running epoch, from where it was left."""
-        state, workers, seed = self.state, self.workers, self.config.train.seed
-        chunks = worker_chunks(list(self.plan.chunks), seed, state.epoch, workers.rank, workers.count)
-        order = shuffled(self.read, chunks, self.config.train.shuffle_rows, (seed, state.epoch, workers.rank))
-        start = state.consumed[workers.rank] if state.consumed else 0
-        self.loader.skipped = dict(state.skipped[workers.rank]) if state.skipped else {}
-        return self.loader.batches(order, self.batch, start)
-
     def _agreed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Batches as long as every worker has one: a step needs all of them."""
         taken = self.state.step
@@ -150,7 +96,7 @@ class Trainer:
         if self.state.step == taken and not self.state.sums[2]:
             raise SourceError(
                 f"source.path: too few rows to train on: {self.plan.rows} planned, not one batch of "
-                f"{self.config.train.batch_size} usable ({_counts(self.loader.skipped)}); "
+                f"{self.config.train.batch_size} usable ({_counts(self.feed.skipped)}); "
                 "give more images, or a smaller train.batch_size"
             )
 
@@ -199,7 +145,7 @@ class Trainer:
         loss, right, rows = state.sums
         entry = {"epoch": state.epoch + 1, "loss": loss / rows, "accuracy": right / rows, "rows": int(rows)}
         entry |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "seconds": round(seconds, 2)}
-        entry["skipped"] = _sum_counts(self.workers.gather(self.loader.skipped))
+        entry["skipped"] = _sum_counts(self.workers.gather(self.feed.skipped))
         if self.config.validates:
             entry |= self.validate()
         state.history = [*state.history, entry]
@@ -228,26 +174,19 @@ class Trainer:
         """Loss (cross-entropy of the logits that labelling uses) and accuracy over the validation rows of all workers."""
         self.student.eval()
         sums = np.zeros(3)
-        for batch in self._validation_batches():
+        for batch in self.feed.validation(max(self.batch, 64)):
             logits = self.learner(self.normalise(batch.pixels.to(self.device))).logits.cpu()
             loss = functional.cross_entropy(logits, batch.targets, reduction="sum").item()
             sums += loss, (logits.argmax(1) == batch.targets).sum().item(), len(logits)
         loss, right, rows = self.workers.total(sums.tolist())
         if not rows:
             raise SourceError("validation: there is not one good row to validate on; raise validation.fraction")
-        skipped = _sum_counts(self.workers.gather(self.validation_loader.skipped))
+        skipped = _sum_counts(self.workers.gather(self.feed.validation_skipped))
         return {"validation_loss": loss / rows, "validation_accuracy": right / rows, "validation_rows": int(rows),
                 "validation_skipped": skipped}  # fmt: skip
 
-    def _validation_batches(self) -> Iterator[Batch]:
-        """This worker's part of the validation rows."""
-        chunks = list(self.plan.validation_chunks)[self.workers.rank :: self.workers.count]
-        samples = (sample for chunk in chunks for sample in self.read_validation(chunk))
-        self.validation_loader.skipped = {}
-        return self.validation_loader.batches(samples, max(self.batch, 64), drop_last=False)
-
     def _save(self) -> None:
-        random, skipped = self.workers.gather(torch.get_rng_state()), self.workers.gather(dict(self.loader.skipped))
+        random, skipped = self.workers.gather(torch.get_rng_state()), self.workers.gather(dict(self.feed.skipped))
         if self.state.consumed:
             self.state.skipped = skipped
         if self.workers.first:
@@ -265,13 +204,6 @@ class Trainer:
         self.state = saved["progress"]
         with suppress(IndexError):
             torch.set_rng_state(saved["random"][self.workers.rank])
-
-
-def make_reader(config: TrainSourceConfig, names: list[str], split: Split, cache_bytes: int) -> SampleReader:
-    source = open_training_source(config)
-    target = ClassColumn(source, config.target_column, "source.target_column", names)
-    teacher = config.teacher_column and ClassColumn(source, config.teacher_column, "source.teacher_column", names)
-    return SampleReader(source, target, teacher or None, split, cache_bytes)
 
 
 def _wants_gpu(config: FinetuneConfig) -> bool:

@@ -17,6 +17,7 @@ from levit_batch.inference.runnable import make_runnable
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import OutputConfig
 from levit_batch.job.row import IMAGE_BYTES
+from levit_batch.pixels.hashes import perceptual_hash
 from levit_batch.pixels.preprocess import Preprocessor
 from levit_batch.table.output import Output
 from pipelines.bench import peak
@@ -81,7 +82,8 @@ def stages(prepared: Prepared, sample: Sample) -> dict[str, float]:
     images, source = sample.images, prepared.config.source
     preprocess = Preprocessor(prepared.checkpoint.processor, prepared.config.preprocess.mode, source.max_image_pixels)
     decoding = seconds(lambda: [_decoded(image, preprocess) for image in images])
-    both = seconds(lambda: preprocess(images))
+    hashed = (lambda _, pixels: perceptual_hash(pixels)) if prepared.config.predict.hash else None
+    both = seconds(lambda: preprocess(images, hashed))
     spent, whole = label_sample(prepared, sample)
     return {
         "read": sample.seconds * each,

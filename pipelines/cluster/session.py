@@ -13,7 +13,7 @@ from pathlib import Path
 
 from levit_batch.errors import ConfigError, JobError, brief
 from levit_batch.job.config import ComputeConfig, JobConfig
-from levit_batch.storage.place import scheme
+from levit_batch.storage.url import scheme
 from pipelines.cluster.local import deaf, end_at_once, own_folder, sigterm_kept, silently
 from pipelines.cluster.sizing import Capacity, Nodes, NoRoomError, Size, size_for
 from pipelines.interrupt import deferred

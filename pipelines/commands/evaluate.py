@@ -10,7 +10,7 @@ WORST = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_argument(parser)
-    parser.add_argument("--target-table", metavar="PARQUET", help="take the truth from this table, not from the output")
+    parser.add_argument("--target-table", metavar="FILE", help="take the truth from this Parquet table or Label Studio export")
     parser.add_argument("--on", default="shard,row", metavar="COLUMNS", help="its key, also in the output (shard,row)")
     parser.add_argument(
         "--target-column", default="target", metavar="NAME", help="its truth: a class, or a list of them"

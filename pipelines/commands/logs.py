@@ -12,7 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.submit.run import Jobs, follow
+    from pipelines.submit.jobs import Jobs
+    from pipelines.submit.run import follow
 
     jobs = Jobs(args.address)
     job = jobs.find(args.job)

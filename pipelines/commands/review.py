@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows are copies when they are nearer than so many medians of the distance to the nearest row (0.13)",
     )  # fmt: skip
     parser.add_argument("--html", metavar="PAGE", help="write a page with thumbnails to this file")
+    parser.add_argument("--address", metavar="ADDRESS", help="on the Ray cluster that this machine is in: auto, or HOST:PORT")
     add_json_argument(parser)
 
 
@@ -27,8 +28,9 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.screen.scan import bars
 
     output = open_output(args.output)
+    near = NEAR if args.near is None else args.near
     with bars() as step:
-        said = review(output, NEAR if args.near is None else args.near, step)
+        said = review(output, near, step) if args.address is None else _on_cluster(args.address, output, near, step)
     shown = examples(output)
     if args.html:
         _write_page(args, output, said, shown)
@@ -40,14 +42,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _on_cluster(*arguments: Any) -> dict[str, Any]:
+    from pipelines.review.run import review_on
+
+    return review_on(*arguments)
+
+
 def _write_page(args: argparse.Namespace, output: Any, said: dict[str, Any], shown: dict[str, Any]) -> None:
+    from levit_batch.results.near.looked_up import points
+    from levit_batch.results.page.formats import count
+    from levit_batch.results.page.plots import label_map
     from levit_batch.results.page.rows_page import render_rows
     from levit_batch.storage.place import place
     from levit_batch.table.read import job_of
 
+    job, some = job_of(output), points(output)
+    plot = f"Map of {count(len(some))} rows by label", label_map(some["x"], some["y"], some["label"], job["class_names"])
     groups = [(f"Copies {number}", picks) for number, picks in enumerate(shown["copies"], 1)]
     groups += [(title, [pick for picks in shown[kind] for pick in picks]) for kind, title in TITLES.items()]
-    page = render_rows("Review", args.output, job_of(output), groups, tuple(_lines(said)))
+    page = render_rows("Review", args.output, job, groups, tuple(_lines(said)), plot)
     place(args.html).write_bytes(page.encode())
 
 
@@ -59,7 +72,8 @@ def _lines(said: dict[str, Any]) -> list[str]:
 
     by = {"target": "targets, by confident learning", "heads": "predictions on which the heads disagree"}.get(said["labels_by"])
     return [
-        f"{count(said['copies'])} copies in {count(said['copy_groups'])} groups: nearer than {figure(said['copy_distance'])}",
+        f"{count(said['copies'])} copies in {count(said['copy_groups'])} groups: nearer than {figure(said['copy_distance'])}"
+        + (", or of nearly the same hash, mirrored or not" if said["by_hashes"] else ""),
         f"{count(said['outliers'])} outliers: the mean of the ten nearest is farther than {figure(said['outlier_distance'])}",
         f"{count(said['suspected_labels'])} suspected labels: {by}" if by else
         "no labels are suspected: that takes a target (source.target_column) or predict.per_head",

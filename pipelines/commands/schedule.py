@@ -43,7 +43,10 @@ def text_for(args: argparse.Namespace) -> str:
 
     from levit_batch.errors import ConfigError
     from pipelines.nightly.cron import Cron
-    from pipelines.nightly.schedule import Nightly, cron_lines, hf_command, install_cron, install_systemd, systemd_units
+    from pipelines.nightly.crontab import cron_lines, install_cron
+    from pipelines.nightly.hf_jobs import hf_command
+    from pipelines.nightly.schedule import Nightly
+    from pipelines.nightly.systemd import install_systemd, systemd_units
     from pipelines.submit.manifest import ray_cron_job
 
     cron = Cron.parse(args.cron, args.timezone)

@@ -55,7 +55,8 @@ def _query(args: argparse.Namespace, output: Any, job: dict[str, Any]) -> tuple[
     from levit_batch.inference.query import embed_image
     from levit_batch.pixels.decode import decode
     from levit_batch.results.page.samples import thumbnail
-    from levit_batch.storage.place import place, shown
+    from levit_batch.storage.place import place
+    from levit_batch.storage.url import shown
 
     try:
         data = place(args.query).read_bytes()

@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.submit.run import Jobs, as_json, table
+    from pipelines.submit.jobs import Jobs
+    from pipelines.submit.report import as_json, table
 
     jobs = Jobs(args.address)
     rows = [as_json(job) for job in ([jobs.find(args.job)] if args.job else jobs.list())]

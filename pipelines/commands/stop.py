@@ -11,7 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.submit.run import RUNNING, Jobs, as_json, stop
+    from pipelines.submit.jobs import Jobs
+    from pipelines.submit.report import RUNNING, as_json
+    from pipelines.submit.run import stop
 
     job = stop(Jobs(args.address), args.job)
     print(f"{job.submission_id} {as_json(job)['status']}; submit the same job again to go on")

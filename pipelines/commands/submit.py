@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.submit.run import Jobs, submit
+    from pipelines.submit.jobs import Jobs
+    from pipelines.submit.run import submit
 
     jobs = Jobs(args.address)
     if warning := jobs.check_version():
@@ -65,7 +66,8 @@ def command(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _watch(jobs, job_id: str, follow: bool) -> int:
-    from pipelines.submit.run import as_json, exit_code, wait
+    from pipelines.submit.report import as_json, exit_code
+    from pipelines.submit.run import wait
 
     ended = wait(jobs, job_id, (lambda text: print(text, end="", flush=True)) if follow else None)
     job = as_json(ended)

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from levit_batch.errors import OutputError
-from levit_batch.storage.place import place, scheme
+from levit_batch.storage.place import place
+from levit_batch.storage.url import scheme
 from levit_batch.table.lock import Claim, LockedError, locked
+from levit_batch.table.output import left_by_dead
 
 WORK = "_training"
 CHECKPOINT = ("preprocessor_config.json", "config.json", "model.safetensors")
@@ -40,6 +42,9 @@ def alone(folder: Path) -> Iterator[Claim]:
         except LockedError:
             raise LockedError(f"output.path: another training is writing to {folder}; wait for it, or stop it") from None
         stack.callback(_tidy, folder)
+        at = place(str(folder))
+        for info in left_by_dead([*at.list(recursive=False), *at.join("_lock").list()]):
+            os.unlink(info.path)
         (folder / WORK).mkdir(exist_ok=True)
         yield claim
 

@@ -10,10 +10,10 @@ from levit_batch.storage.redact import redact
 from levit_batch.table.read import job_of, open_output
 from levit_batch.training.config import FinetuneConfig, TrainSourceConfig
 from levit_batch.training.data import open_training_source
+from levit_batch.training.feed import TrainPlan
 from levit_batch.training.stored import StoredEmbeddings
 from levit_batch.training.student import build_student, load_teacher, starting_point
 from levit_batch.training.targets import ClassColumn, student_names
-from levit_batch.training.trainer import TrainPlan
 
 LIMITS = ("decode_timeout", "max_image_pixels", "max_image_bytes", "url_max_bytes", "url_timeout")  # of reading
 SHARES = 16  # chunks for each of several workers, at least: then none gets much more than another

@@ -10,8 +10,9 @@ import torch
 
 from levit_batch.training.config import FinetuneConfig, Report
 from levit_batch.training.curve import learning_curve
+from levit_batch.training.feed import TrainPlan
 from levit_batch.training.probe import ProbeTrainer
-from levit_batch.training.trainer import Trainer, TrainPlan
+from levit_batch.training.trainer import Trainer
 from pipelines.finetune.output import (
     WORK,
     alone,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from levit_batch.errors import JobError, LevitBatchError, UserError, causes
 from levit_batch.job.config import ComputeConfig
 from levit_batch.training.config import FinetuneConfig, Report
+from levit_batch.training.feed import TrainPlan
 from levit_batch.training.state import NAME as STATE
-from levit_batch.training.trainer import Trainer, TrainPlan
+from levit_batch.training.trainer import Trainer
 from pipelines.cluster.session import ray_session
 from pipelines.finetune.output import read_json, save_checkpoint, write_json
 

@@ -2,7 +2,10 @@
 
 run                         the recipe
 prepare, describe           what there is to do; what `levit-batch plan` says of it
-execute, replica, decoder   chunks through Ray Data: read, decode, predict, write
+execute                     chunks to replicas, and a record of each back
+ray_execution               through Ray Data
+local_execution, nursery    a few of them in processes of this machine
+replica, decoder            what happens to a chunk: read, decode, predict, write
 work, record                what travels to a replica and back; a run's record
 read_ahead, process         what makes it quick
 """

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from levit_batch.job.chunks import Chunk
-from levit_batch.job.row import IMAGE_BYTES, READ_ERROR, TARGET
+from levit_batch.job.row import IMAGE_BYTES, IMAGE_HASH, IMAGE_PHASH, READ_ERROR, TARGET
+from levit_batch.pixels.decode import Encoded
+from levit_batch.pixels.hashes import content_hash, perceptual_hash
 from levit_batch.pixels.isolate import IsolatedPreprocessor
-from levit_batch.pixels.preprocess import Preprocessor
+from levit_batch.pixels.preprocess import Preprocessor, as_buffer
 from levit_batch.sources.columns.cells import cell_buffers
 from levit_batch.table.attempts import DECODE, ISOLATE_AFTER, Attempts
 from pipelines.label.read_ahead import read_ahead
@@ -25,7 +27,7 @@ class Decoder:
     def __init__(self, work: Work):
         self.work = work
         self.attempts = Attempts(work.output, work.run)
-        source = work.config.source
+        source, self.hashes = work.config.source, work.config.predict.hash
         arguments = (work.processor, work.config.preprocess.mode, source.max_image_pixels, source.decode_timeout)
         self.preprocess = Preprocessor(*arguments)
         # Made when the first chunk needs it: a chunk that killed its process before.
@@ -77,11 +79,14 @@ class Decoder:
         for table in tables:
             since = time.perf_counter()
             encoded = cell_buffers(table[IMAGE_BYTES])
-            pixels, errors = preprocess(encoded)
+            looks: dict[int, int] = {}
+            seen = (lambda i, decoded, looks=looks: looks.update({i: perceptual_hash(decoded)})) if self.hashes else None
+            pixels, errors = preprocess(encoded, seen)
             errors = [unread or bad for unread, bad in zip(table[READ_ERROR].to_pylist(), errors, strict=True)]
             part.bytes += sum(len(data) for data in encoded if data is not None)
             part.errors += errors
-            part.tables.append(self._rest(table, part))
+            rest = self._rest(table, part)
+            part.tables.append(with_hashes(rest, encoded, looks) if self.hashes else rest)
             part.spend("decode", time.perf_counter() - since)
             good = [i for i, error in enumerate(errors) if error is None]
             if good:
@@ -94,3 +99,10 @@ class Decoder:
         target, unmatched = self.work.targets.apply(rest[TARGET].combine_chunks())
         part.unmatched += unmatched
         return rest.set_column(rest.schema.get_field_index(TARGET), TARGET, target)
+
+
+def with_hashes(rest: pa.Table, encoded: list[Encoded | None], looks: dict[int, int]) -> pa.Table:
+    """`rest` with the hashes of its N rows: of the bytes where there are any, of what was decoded where something was."""
+    contents = [None if data is None else content_hash(as_buffer(data)) for data in encoded]
+    rest = rest.append_column(IMAGE_HASH, pa.array(contents, pa.string()))
+    return rest.append_column(IMAGE_PHASH, pa.array([looks.get(i) for i in range(len(encoded))], pa.int64()))

@@ -20,6 +20,7 @@ from levit_batch.table.output import SHARDS, Output
 from levit_batch.table.plan import Plan, make_plan
 from levit_batch.table.publish import check_gone
 from pipelines.cluster.session import Session
+from pipelines.label.local_execution import Nursery, runs_here
 from pipelines.label.process import quick_imports, return_memory
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from levit_batch.inference.runnable import Runnable
     from levit_batch.levit.checkpoint import Checkpoint
-
 
 @dataclass
 class Prepared:
@@ -40,6 +40,7 @@ class Prepared:
     chunks: Iterable[Chunk]  # to go through more than once
     gpu: bool
     before: dict[str, Any] | None = None  # job.json of earlier runs
+    nursery: Nursery | None = None  # where replicas come from in a run without Ray
 
     @cached_property
     def checkpoint(self) -> "Checkpoint":
@@ -104,6 +105,7 @@ class Prepared:
             per_head=predict.per_head,
             kept=kept_as_written(self.source.kept(), self.config.output.format),
             target=self.targets.output_type if self.targets else None,
+            hash=predict.hash,
         )
 
     @cached_property
@@ -163,13 +165,17 @@ def prepare(config: JobConfig, gpu: bool, output: Output | None = None) -> Prepa
 
 
 def get_ready(prepared: Prepared, plan: Plan, session: Session, overwrite: bool) -> None:
-    """The checkpoint loaded and held against the output, and, where there is work, Ray: side by side, each takes seconds."""
+    """The checkpoint loaded and held against the output, and, where there is work, what it runs in: side by side, each takes
+    seconds."""
     session.callback(gc.unfreeze)  # what quick_imports froze, so that this process can clear it away when it ends
+    work = bool(plan.pending)
     with quick_imports(), ThreadPoolExecutor(1) as meanwhile:
-        if plan.pending:
+        if work and runs_here(prepared.config.compute, prepared.gpu, len(plan.pending)):
+            prepared.nursery = session.enter_context(Nursery(session.verbose))
+        elif work:
             importlib.import_module("ray")  # alone: starting its processes, one after the other, takes longest
-        loaded = meanwhile.submit(load, prepared, bool(plan.pending), overwrite)
-        if plan.pending:
+        loaded = meanwhile.submit(load, prepared, work, overwrite)
+        if work and prepared.nursery is None:
             session.open()
         loaded.result()
 
@@ -180,4 +186,5 @@ def load(prepared: Prepared, work: bool, overwrite: bool) -> None:
         prepared.check_output()
     if prepared.job and work:
         _ = prepared.runnable
-        importlib.import_module("pipelines.label.execute")  # Ray Data takes a second, too
+        if prepared.nursery is None:
+            importlib.import_module("pipelines.label.ray_execution")  # Ray Data takes a second, too

@@ -50,7 +50,7 @@ def return_memory() -> bool:
 
 
 def die(reason: object) -> NoReturn:
-    """End this process as a crash would: Ray starts another in its place, and the attempt under way counts."""
+    """End this process as a crash would: another is started in its place, and the attempt under way counts."""
     print(reason, file=sys.stderr, flush=True)
     os._exit(1)
 

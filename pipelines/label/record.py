@@ -203,6 +203,7 @@ class RunRecord:
             "failed": [{"chunk": chunk, "reason": reason} for chunk, reason in list(self.failed.items())[:NAMES]],
             "stats": self.stats(),
             "drift": None,
+            "engine": None if self.size is None else "ray" if self.prepared.nursery is None else "local",
             "pool": None if self.size is None else dataclasses.asdict(self.size),
             "dataset_revision": self.prepared.revision,
             "host": os.uname().nodename,

@@ -1,4 +1,5 @@
-"""What runs in Ray's workers: read -> preprocess -> predict -> write, a chunk at a time, a record of each back.
+"""What runs in a process of its own, Ray's or ours: read -> preprocess -> predict -> write, a chunk at a time, a record of each
+back.
 
 `Replica` does all four (on a CPU). With a GPU, `DecodeTask` does the first two on CPUs and `Replica` the rest.
 """
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
 from levit_batch.errors import DeviceLostError, LevitBatchError, RefusedError
 from levit_batch.job.chunks import Chunk, chunks_of_table
@@ -49,11 +49,11 @@ def make_album(work: Work) -> "Album":
 class Replica:
     """The model in one actor. Takes descriptors of chunks (it decodes itself) or chunks decoded by a `DecodeTask`.
 
-    Ray calls it from two threads (`pool`): while one computes, the other waits for the disk or the store to take the chunk
+    It is called from two threads: while one computes, the other waits for the disk or the store to take the chunk
     before, or to give the next one's first rows.
     """
 
-    def __init__(self, work: Work, model: "ray.ObjectRef | Runnable"):
+    def __init__(self, work: Work, model: "Runnable | Callable[[], Runnable]"):
         self.work = work
         self.decoder = make_decoder(work)
         self.model = model
@@ -66,7 +66,7 @@ class Replica:
         from levit_batch.inference.predict import Predictor
 
         since = time.perf_counter()
-        model: Runnable = ray.get(self.model) if isinstance(self.model, ray.ObjectRef) else self.model
+        model: Runnable = self.model() if callable(self.model) else self.model
         heads = (model.folded.class_head, model.folded.distill_head)
         predictor = Predictor(model.load(), self.work.config.predict, heads)
         keep_memory()  # not before: what loading leaves behind should go back

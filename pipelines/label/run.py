@@ -13,6 +13,7 @@ from levit_batch.table.output import Output
 from levit_batch.table.publish import announce, finish_publish, settle
 from levit_batch.table.reopen import reopen_errors
 from pipelines.cluster.session import Session, check_paths, uses_gpu
+from pipelines.label.execute import label_pending
 from pipelines.label.prepare import get_ready, prepare
 from pipelines.label.record import RunRecord, RunResult
 from pipelines.screen.progress import Display
@@ -48,14 +49,13 @@ def run_job(
         output.require_writable()
         gone = prepared.check_gone(plan, 1.0 if drop_vanished else config.output.max_gone_rate)
         output.delete(plan.garbage)
+        output.tidy(plan.live.changed)
         prepared.write_job()
         run = RunRecord(prepared, plan, started, gone)
         with run.recorded():
             run.changes = announce(plan, output, drop_vanished)
             with display.run(plan):
                 if plan.pending:
-                    from pipelines.label.execute import label_pending  # Ray Data: not before there is work
-
                     label_pending(prepared, plan, run, display, redo=retry_errors)
                 manifest = settle(plan, output, claim.require, run.failed, drop_vanished, run.files)
             return run.finish(manifest)

@@ -39,9 +39,9 @@ class Cron:
         if len(words) != len(FIELDS):
             raise ConfigError(f'--cron "{line}": needs five fields (minute hour day month weekday), like "0 2 * * *"')
         sim = _read(words, line)
-        found = (sim.minutes, sim.hours, sim.days, sim.months, {day % 7 for day in sim.weekdays})
-        fields = tuple(map(_written, words, found, range(5)))
-        return cls(fields, tuple(tuple(sorted(some)) for some in found), sim.day_and, timezone)
+        values = (sim.minutes, sim.hours, sim.days, sim.months, {day % 7 for day in sim.weekdays})
+        fields = tuple(map(_written, words, values, range(5)))
+        return cls(fields, tuple(tuple(sorted(some)) for some in values), sim.day_and, timezone)
 
     def __str__(self) -> str:
         """The line for cron, in numbers: not every cron knows `10/25`, or Sunday as 7."""

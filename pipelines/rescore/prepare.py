@@ -87,6 +87,7 @@ class Rescoring:
             per_head=predict.per_head,
             kept=pa.schema(kept, metadata={"huggingface": json.dumps(features)}),
             target=self.targets.output_type if self.targets else None,
+            hash=predict.hash,
         )
 
     @cached_property
@@ -124,6 +125,8 @@ def prepare(of: str, checkpoint: str, out: str, overrides: Sequence[str] = (), t
     check_backbone(there, heads, str(table))
     config = _config(there, given, heads)
     check_top_k(config, len(heads.class_names))
+    if config.predict.hash and "image_hash" not in schema.names:
+        raise ConfigError(f"predict.hash: {table} has no hashes, and they take the images; label it again with predict.hash=true")
     output = Output(config.output)
     if output.place.path == table.place.path:
         raise ConfigError(f"--out: {output} is the table that is read; name another folder")

@@ -32,6 +32,7 @@ def rescore(
         claim.require()
         output.require_writable()
         output.delete(plan.garbage)
+        output.tidy(plan.live.changed)
         task.write_job()
         run = RunRecord(task, plan, started)
         with run.recorded():

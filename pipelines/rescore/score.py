@@ -12,7 +12,7 @@ import torch
 
 from levit_batch.job.answers import Answers
 from levit_batch.job.chunks import Chunk
-from levit_batch.job.row import KEPT, TARGET, kept_name
+from levit_batch.job.row import IMAGE_HASH, IMAGE_PHASH, KEPT, TARGET, kept_name
 from levit_batch.storage.ahead import ahead
 from levit_batch.table.refusal import writing
 from levit_batch.table.rows import list_matrix, output_table
@@ -62,6 +62,8 @@ class Maker:
     def rest(self, stored: pa.Table, part: Part) -> pa.Table:
         """The columns that stay, as `output_table` takes them from a source; targets in the checkpoint's classes."""
         columns = {KEPT.format(i): stored[kept_name(name)] for i, name in enumerate(self.spec.kept.names)}
+        if self.spec.hash:
+            columns |= {IMAGE_HASH: stored["image_hash"], IMAGE_PHASH: stored["image_phash"]}
         if self.targets:
             columns[TARGET] = stored["target"]
             if self.task.new_classes:

@@ -15,8 +15,8 @@ import yaml
 from levit_batch.errors import ConfigError
 from levit_batch.job.config import JobConfig
 from levit_batch.job.load import VARIABLE, apply_override
-from levit_batch.storage.place import scheme
 from levit_batch.storage.redact import stored_address
+from levit_batch.storage.url import scheme
 from pipelines.cluster.session import local_paths, package_folders
 
 CONFIG_NAME, START_NAME = "job.yaml", "start.sh"

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from levit_batch.job.load import load_config
 from pipelines.bench import measure, peak
 from pipelines.bench.run import _model, bench, estimate, words
 from pipelines.cluster.sizing import plural
@@ -14,8 +15,6 @@ from tests.support.jobs import Job
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory, checkpoint):
-    from levit_batch.job.load import load_config
-
     made = Job(tmp_path_factory.mktemp("bench"), checkpoint, model={"backend": "torch"})
     return made, load_config(str(made.file))
 
@@ -42,6 +41,14 @@ def test_every_way_to_run_the_model(said):
     found = {(m["backend"], m["dtype"], m["batch"]): m["images_per_second"] for m in said["models"]}
     assert set(found) == {("torch", dtype, batch) for dtype in ("float32", "bfloat16") for batch in (8, 32)}
     assert all(rate > 0 for rate in found.values())
+
+
+def test_hashes_cost_what_they_cost(tmp_path, checkpoint, monkeypatch):
+    made, hashed = Job(tmp_path, checkpoint, model={"backend": "torch"}, predict={"hash": True}), []
+    monkeypatch.setattr(measure, "perceptual_hash", lambda pixels: hashed.append(pixels.shape))
+    prepared = prepare(load_config(str(made.file)), False)
+    measure.stages(prepared, measure.take_sample(prepared, 8))
+    assert hashed and set(hashed) == {(32, 32, 3)}
 
 
 def test_it_leaves_no_trace(said, job):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from levit_batch.job.chunks import Chunk
-from levit_batch.levit.config import VARIANTS
+from levit_batch.levit.variants import VARIANTS
 from levit_batch.levit.weights import imagenet_names
 from levit_batch.table.read import read_table, require_files
 from levit_batch.table.write import read_record, write_chunk

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from levit_batch.job.config import SourceConfig
-from levit_batch.levit.config import VARIANTS
+from levit_batch.levit.variants import VARIANTS
 from levit_batch.levit.weights import imagenet_names
 from levit_batch.sources.footers import Footers
 from levit_batch.sources.source import open_source

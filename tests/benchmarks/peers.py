@@ -84,7 +84,7 @@ def command_of(name: str, images: Path, checkpoint: Path, output: Path, chunk_ro
             "source": {"path": str(images)},
             "model": {"checkpoint": str(checkpoint), "dtype": values[0]},
             "output": {"path": str(output / "out")},
-            "compute": {"chunk_rows": chunk_rows},
+            "compute": {"chunk_rows": chunk_rows, "engine": "ray"},
         }
         (output / "job.yaml").write_text(json.dumps(sections))  # JSON is YAML
         return [sys.executable, "-m", "pipelines.cli", "run", str(output / "job.yaml")]

@@ -21,7 +21,7 @@ from PIL import Image
 
 from levit_batch import LevitImageProcessor
 from levit_batch.inference.fold import fold
-from levit_batch.levit.config import VARIANTS
+from levit_batch.levit.variants import VARIANTS
 from levit_batch.pixels.preprocess import Preprocessor
 from levit_batch.pixels.preprocessing import Preprocessing
 from tests.support.images import encode

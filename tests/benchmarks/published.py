@@ -23,8 +23,8 @@ from PIL import Image
 from levit_batch.inference.fold import fold
 from levit_batch.levit.catalogue import PUBLISHED
 from levit_batch.levit.checkpoint import load_checkpoint
-from levit_batch.levit.config import VARIANTS
 from levit_batch.levit.processor import LevitImageProcessor
+from levit_batch.levit.variants import VARIANTS
 from levit_batch.pixels.preprocess import Preprocessor
 
 COCO = "http://images.cocodataset.org/val2017/000000039769.jpg"

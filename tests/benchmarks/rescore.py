@@ -12,8 +12,8 @@ from pathlib import Path
 
 from levit_batch.job.chunks import Chunk
 from levit_batch.levit.checkpoint import load_checkpoint
-from levit_batch.levit.config import VARIANTS
 from levit_batch.levit.model import LevitForImageClassificationWithTeacher
+from levit_batch.levit.variants import VARIANTS
 from levit_batch.levit.weights import imagenet_names
 from levit_batch.table.read import read_table, require_files
 from levit_batch.table.write import read_record, write_chunk

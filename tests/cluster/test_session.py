@@ -151,7 +151,7 @@ def test_ray_that_does_not_start_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("ray.init", late)
     with pytest.raises(JobError, match="^Ray could not be started: The current node timed out during startup.; try again"):
-        run_job(load_config("configs/demo.yaml", [f"output.path={tmp_path}"]))
+        run_job(load_config("configs/demo.yaml", [f"output.path={tmp_path}", "compute.engine=ray"]))
 
 
 def test_torch_is_asked_for_a_gpu_only_where_there_may_be_one(monkeypatch):

@@ -98,8 +98,13 @@ def _umask() -> int:
 
 def test_finished_training_is_not_repeated(trained):
     before = (trained / "model.safetensors").stat().st_mtime_ns
+    half = [trained / f".history.json.{pid}.0123abcd.tmp" for pid in (1 << 30, os.getpid())]  # of a dead one, of a living one
+    for file in half:
+        file.write_bytes(b"half")
     record = finetune(config(trained, "train.drop_path=0.1"))
     assert len(record["history"]) == 2 and (trained / "model.safetensors").stat().st_mtime_ns == before
+    assert [file.exists() for file in half] == [False, True]
+    half[1].unlink()
 
 
 def test_another_training_in_the_same_folder_is_refused_with_the_difference(trained):

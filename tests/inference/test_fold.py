@@ -9,7 +9,7 @@ from levit_batch.errors import CheckpointError
 from levit_batch.inference import fast_linear
 from levit_batch.inference.fast_linear import FastLinear
 from levit_batch.inference.fold import FoldedLevit, fold
-from levit_batch.levit.config import VARIANTS
+from levit_batch.levit.variants import VARIANTS
 from levit_batch.pixels.preprocessing import Preprocessing
 from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
 

@@ -81,7 +81,7 @@ def test_a_kept_column_named_as_one_of_ours_is_renamed():
 
 
 def test_every_name_of_ours_is_reserved():
-    assert set(output_schema(spec(logits=True, per_head=True, target=pa.int32())).names) == {*RESERVED}
+    assert set(output_schema(spec(logits=True, per_head=True, target=pa.int32(), hash=True)).names) == {*RESERVED}
 
 
 def test_lists_of_a_fixed_length_have_any_length_in_parquet():

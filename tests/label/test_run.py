@@ -1,4 +1,7 @@
-"""The main job as its users run it. Labels are compared with what the parts answer without Ray."""
+"""The main job as its users run it. Labels are compared with what the parts answer alone.
+
+Jobs of few chunks go without Ray; what kills processes is tried with both engines.
+"""
 
 import contextlib
 import json
@@ -7,6 +10,7 @@ import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -26,6 +30,7 @@ from tests.support.deadly_image import deadly
 from tests.support.jobs import LONG, Job, kill_all, replicas, wait_for
 
 ROWS, BAD = 899, 7
+both_engines = pytest.mark.parametrize("engine", ["ray", "local"])
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +100,11 @@ def test_the_record_says_what_happened(undisturbed):
     )
     assert metrics["rows"] == ROWS and metrics["errors"] == record["errors"]
     assert set(record["stages"]) == {"read", "decode", "load", "predict", "write"} and record["images_per_second"] > 0
-    assert record["peak_memory"] > 100e6 and record["stats"]["rows"] == ROWS
+    assert record["engine"] == "local" and record["peak_memory"] > 100e6 and record["stats"]["rows"] == ROWS
     assert json.loads((job.output / "job.json").read_text())["class_names"] == [f"LABEL_{i}" for i in range(10)]
     assert (job.output / "report.html").stat().st_size > 10_000
     assert "labelled 899 rows" in said.stdout and "100%" in said.stderr
+    assert "without Ray: 16 chunks in 2 processes here" in said.stderr
 
 
 def test_running_again_does_nothing_new(undisturbed):
@@ -138,18 +144,21 @@ def test_overwrite_starts_afresh_and_leaves_the_users_files(tmp_path, checkpoint
     assert (job.output / "data/mine.csv").read_text() == "mine" and len(job.runs()) == 1
 
 
-def test_killed_at_random_moments_and_resumed(tmp_path, checkpoint, expected):
-    """The driver alone, then the driver with all of Ray, at random places; then to the end."""
+@both_engines
+def test_killed_at_random_moments_and_resumed(tmp_path, checkpoint, expected, engine):
+    """The driver alone, then the driver with all that it started, at random places; then to the end."""
     rng = random.Random(os.environ.get("PYTEST_SEED"))
-    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 16})
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 16, "engine": engine})
     for everything in (False, True, True):
         target, process = len(job.chunks()) + rng.randrange(1, 12), job.start()
         job.wait_for_chunks(target, process)
         if everything:
             kill_all(process)
         else:
+            family = psutil.Process(process.pid).children(recursive=True)
             os.kill(process.pid, signal.SIGKILL)
             process.communicate(timeout=60)
+            wait_for(lambda family=family: not any(map(alive, family)))
     interrupted = len(job.chunks())
     assert 3 <= interrupted < 60
     said = job.run()
@@ -162,10 +171,12 @@ def test_killed_at_random_moments_and_resumed(tmp_path, checkpoint, expected):
     assert job.leftovers() == []
 
 
-def test_a_replica_that_dies_does_not_stop_the_job(tmp_path, checkpoint, expected):
-    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 2})
+@both_engines
+def test_a_replica_that_dies_does_not_stop_the_job(tmp_path, checkpoint, expected, engine):
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 2, "engine": engine})
     process = job.start()
     victims = wait_for(lambda: len(job.chunks()) >= 1 and replicas(process))
+    assert Path(f"/proc/{victims[0].pid}/oom_score_adj").read_text() == "1000\n", "memory that runs out ends a replica"
     victims[0].kill()
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
@@ -173,16 +184,19 @@ def test_a_replica_that_dies_does_not_stop_the_job(tmp_path, checkpoint, expecte
     assert job.leftovers() == []
 
 
-@pytest.mark.parametrize(("command", "number"), [("run", signal.SIGINT), ("nightly", signal.SIGTERM)])
-def test_interrupting_says_how_to_go_on(tmp_path, checkpoint, command, number):
+@pytest.mark.parametrize(
+    ("command", "number", "engine"),
+    [("run", signal.SIGINT, "ray"), ("nightly", signal.SIGTERM, "ray"), ("run", signal.SIGINT, "local")],
+)
+def test_interrupting_says_how_to_go_on(tmp_path, checkpoint, command, number, engine):
     """As a person does it, and as a scheduler does."""
-    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 8}, notify=told_in(tmp_path))
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 8, "engine": engine}, notify=told_in(tmp_path))
     process = job.start(command)
     job.wait_for_chunks(2, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=LONG)
     assert process.returncode == 130 and err.splitlines()[-1].endswith(f"levit-batch {command} {job.file}")
-    assert "Traceback" not in err and len(err.splitlines()) <= 4
+    assert "Traceback" not in err and len(err.splitlines()) <= (5 if engine == "local" else 4)
     assert [json.loads(path.read_text())["state"] for path in job.runs()] == ["interrupted"]
     assert not (job.output / "_lock").exists()
     if command == "nightly":
@@ -190,9 +204,10 @@ def test_interrupting_says_how_to_go_on(tmp_path, checkpoint, command, number):
         assert (told["state"], told["exit_code"], told["events"]) == ("interrupted", 130, ["failure"])
 
 
-def test_a_signal_to_the_whole_family_ends_the_job_not_its_ray_first(tmp_path, checkpoint, expected):
+@both_engines
+def test_a_signal_to_the_whole_family_ends_the_job_not_its_replicas_first(tmp_path, checkpoint, expected, engine):
     """As `timeout`, Slurm's scancel, systemd's control-group and a terminal that is closed do it: Ray's processes get it, too."""
-    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 8})
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 8, "engine": engine})
     process = job.start()
     job.wait_for_chunks(2, process)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -207,8 +222,9 @@ def test_a_signal_to_the_whole_family_ends_the_job_not_its_ray_first(tmp_path, c
     same_rows(job.table(), expected)
 
 
-def test_a_signal_while_ray_starts_is_told_and_those_after_it_break_nothing_off(tmp_path, checkpoint):
-    job = Job(tmp_path, checkpoint, notify=told_in(tmp_path))
+@both_engines
+def test_a_signal_at_the_start_is_told_and_those_after_it_break_nothing_off(tmp_path, checkpoint, engine):
+    job = Job(tmp_path, checkpoint, notify=told_in(tmp_path), compute={"engine": engine})
     process = job.start("nightly")
     wait_for(lambda: psutil.Process(process.pid).children() or process.poll() is not None)
     while process.poll() is None and not (tmp_path / "told").exists():
@@ -226,7 +242,7 @@ def told_in(folder):
 
 
 def test_an_output_that_takes_nothing_stops_the_job_early(tmp_path, checkpoint):
-    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 10, "replicas": 1})
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 10, "replicas": 1, "engine": "local"})
     (job.output / "data").mkdir(parents=True)
     in_the_way = [job.output / "data" / folder_of(path.name) for path in DIGITS.glob("*.parquet")]
     for path in in_the_way:
@@ -243,7 +259,8 @@ def test_an_output_that_takes_nothing_stops_the_job_early(tmp_path, checkpoint):
     assert job.run().returncode == 0 and job.table().num_rows == ROWS and job.leftovers() == []
 
 
-def test_images_that_kill_cost_only_their_own_rows(tmp_path, checkpoint):
+@both_engines
+def test_images_that_kill_cost_only_their_own_rows(tmp_path, checkpoint, engine):
     """A segfault, a hang that holds Python's lock, a process that ends itself, memory without end."""
     source = pq.read_table(DIGITS / "digits-00000-of-00004.parquet").slice(0, 60)
     images = source["image"].to_pylist()
@@ -259,7 +276,7 @@ def test_images_that_kill_cost_only_their_own_rows(tmp_path, checkpoint):
         tmp_path,
         checkpoint,
         source={"path": str(tmp_path / "data"), "decode_timeout": 3},
-        compute={"chunk_rows": 30, "replicas": 1},
+        compute={"chunk_rows": 30, "replicas": 1, "engine": engine},
         output={"max_error_rate": 1.0},
     )
     said = job.run("run", env={"PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{SUPPORT.parent.parent}:{SUPPORT}"})
@@ -271,7 +288,8 @@ def test_images_that_kill_cost_only_their_own_rows(tmp_path, checkpoint):
     assert job.leftovers() == []
 
 
-def test_a_chunk_that_kills_whoever_writes_it_is_given_up(tmp_path, checkpoint):
+@pytest.mark.parametrize("apart", [{"decode_cpus": 1}, {"engine": "local"}])
+def test_a_chunk_that_kills_whoever_writes_it_is_given_up(tmp_path, checkpoint, apart):
     """Its images are decoded by then: with decoding apart, Ray would hand them to one replica after the other for ever."""
     (tmp_path / "data").mkdir()
     source = pq.read_table(DIGITS / "digits-00000-of-00004.parquet").slice(0, 40)
@@ -281,7 +299,7 @@ def test_a_chunk_that_kills_whoever_writes_it_is_given_up(tmp_path, checkpoint):
         tmp_path,
         checkpoint,
         source={"path": str(tmp_path / "data"), "keep_columns": ["deed"]},
-        compute={"chunk_rows": 10, "replicas": 1, "decode_cpus": 1},
+        compute={"chunk_rows": 10, "replicas": 1} | apart,
         output={"max_error_rate": 1.0},
     )
     said = job.run("run", env={"PYTHONPATH": f"{ROOT}:{SUPPORT}", "DEADLY_WRITE": "write"})
@@ -356,7 +374,7 @@ def test_limit_retry_errors_and_the_error_rate(tmp_path, checkpoint, expected):
 
 
 def test_a_death_of_ray_ends_the_command_and_the_next_goes_on(tmp_path, checkpoint, expected):
-    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 16})
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 16, "engine": "ray"})
     process = job.start(env={"RAY_gcs_rpc_server_reconnect_timeout_s": "5"})  # by default Ray hopes for a minute
     job.wait_for_chunks(3, process)
     for member in psutil.Process(process.pid).children(recursive=True):

@@ -1,4 +1,4 @@
-"""The same 500 images from every kind of source, labelled on one Ray: the same table each time. And from S3 to S3, killed."""
+"""The same 500 images from every kind of source: the same table each time, with Ray or without. And from S3 to S3, killed."""
 
 import glob
 import json
@@ -29,6 +29,7 @@ from tests.support.shards import (
 )
 
 IMAGES = pictures(500, 96)
+WITH_RAY = ("parquet", "webdataset on s3")
 KEEP = {"target_column": "label", "keep_columns": ["caption"]}
 
 
@@ -48,18 +49,14 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory, patch, s3_server):
-    """The images in every form, and a Ray that can reach all of them."""
-    from tests.support.clusters import running
-
+    """The images in every form."""
     base = tmp_path_factory.mktemp("places")
     (base / "names.txt").write_text("\n".join(CLASSES))
     with HubServer(base / "hub") as hub:
         s3_server.use(patch)
         patch.setenv("PYTHONPATH", str(ROOT))
         hub.use(patch, base / "cache")
-        made = make_places(base, s3_server, hub)
-        with running(num_cpus=2, object_store_memory=200_000_000) as cluster:
-            yield base, made | {"ray": cluster.address, "hub server": hub}
+        yield base, make_places(base, s3_server, hub) | {"hub server": hub}
 
 
 def make_places(base, s3, hub):
@@ -102,7 +99,7 @@ def run(base, made, checkpoint, name, drop_vanished=False, **source):
         "model": {"checkpoint": str(checkpoint)},
         "predict": {"top_k": 3},
         "output": {"path": str(output)},
-        "compute": {"address": made["ray"], "replicas": 2, "chunk_rows": 60},
+        "compute": {"engine": "ray" if name in WITH_RAY else "local", "replicas": 2, "chunk_rows": 60},
     }
     return run_job(JobConfig.model_validate(values), drop_vanished=drop_vanished), output
 
@@ -206,7 +203,7 @@ def test_from_s3_to_s3_through_kill_9(places, checkpoint, expected, tmp_path):
         checkpoint,
         source=made["parquet on s3"],
         output={"path": out},
-        compute={"chunk_rows": 20},
+        compute={"chunk_rows": 20, "engine": "ray"},
     )
 
     def written():

@@ -6,9 +6,10 @@ import pytest
 
 from levit_batch.errors import CheckpointError
 from levit_batch.levit import catalogue as models
-from levit_batch.levit.config import VARIANTS, LevitConfig
+from levit_batch.levit.config import LevitConfig
 from levit_batch.levit.cost import cost
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
+from levit_batch.levit.variants import VARIANTS
 from pipelines.cli import main
 from tests.support.models import TINY, shared_model
 

@@ -5,8 +5,9 @@ import torch
 import transformers
 
 from levit_batch.errors import CheckpointError
-from levit_batch.levit.config import VARIANTS, LevitConfig
+from levit_batch.levit.config import LevitConfig
 from levit_batch.levit.model import LevitForImageClassification
+from levit_batch.levit.variants import VARIANTS
 from tests.support.models import TINY
 
 

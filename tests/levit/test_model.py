@@ -10,8 +10,8 @@ import transformers
 
 from levit_batch.levit.blocks import Residual, bias_index
 from levit_batch.levit.checkpoint import load_checkpoint
-from levit_batch.levit.config import VARIANTS
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher, LevitModel
+from levit_batch.levit.variants import VARIANTS
 from tests.support.models import TINY, normalised, photographs, shared_model, signal_model
 
 PARAMETERS = {"128S": 7.8, "128": 9.2, "192": 10.9, "256": 18.9, "384": 39.1}  # millions, as published

@@ -14,24 +14,11 @@ import pytest
 from pipelines.cli import main
 from tests.golden.make_demo import BREAK, digits, png
 from tests.nightly.test_notify import Hook
-from tests.support.clusters import running
 from tests.support.jobs import COMMAND, chunk_files, output_rows, wait_for
 
 CONFIG = "configs/nightly.yaml"
+NIGHT = ("nightly", CONFIG, "--set=source.keep_columns=[index]", "--set=compute.chunk_rows=40")
 ROWS = 150  # of one shard
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """One Ray for all nights: what is tested here is not how it starts."""
-    with running(num_cpus=2) as cluster:
-        yield cluster
-
-
-def arguments(address: str) -> list[str]:
-    """Of the night's command on a cluster."""
-    settings = [f"compute.address={address}", "source.keep_columns=[index]", "compute.chunk_rows=40"]
-    return ["nightly", CONFIG, *(f"--set={item}" for item in settings)]
 
 
 @dataclass
@@ -58,12 +45,12 @@ class Folder:
         self.truth[shard] = numbers
         return sum(map(len, images))
 
-    def night(self, address: str, *more: str, **env: str) -> int:
+    def night(self, *more: str, **env: str) -> int:
         """Run the night's command; its exit code."""
         with pytest.MonkeyPatch.context() as patch:
             for key, value in (self.variables() | env).items():
                 patch.setenv(key, value)
-            return main([*arguments(address), *more])
+            return main([*NIGHT, *more])
 
     def variables(self) -> dict[str, str]:
         return {"LEVIT_BATCH_IMAGES": str(self.root / "images"), "LEVIT_BATCH_OUTPUT": str(self.root / "out")}
@@ -83,12 +70,10 @@ class Folder:
         assert found == sorted((s, row, i) for s, numbers in self.truth.items() for row, i in enumerate(numbers))
 
 
-def test_five_nights(cluster, tmp_path, capfd):
+def test_five_nights(tmp_path, capfd):
     folder = Folder(tmp_path)
-    here = cluster.address
-
     first = folder.put("a.parquet") + folder.put("b.parquet")
-    assert folder.night(here) == 0
+    assert folder.night() == 0
     one = folder.record()
     assert (one["state"], one["rows"], one["bytes_read"]) == ("done", 2 * ROWS, first)
     assert one["drift"]["verdict"] == "no history"
@@ -96,7 +81,7 @@ def test_five_nights(cluster, tmp_path, capfd):
 
     before = folder.files()
     second = folder.put("c.parquet")
-    assert folder.night(here, "--fail-on-drift") == 0
+    assert folder.night("--fail-on-drift") == 0
     two = folder.record()
     assert (two["state"], two["rows"], two["bytes_read"]) == ("done", ROWS, second)
     assert two["shards"]["new"] == {"count": 1, "names": ["c.parquet"]} and two["drift"]["verdict"] == "ok"
@@ -105,7 +90,7 @@ def test_five_nights(cluster, tmp_path, capfd):
 
     spoil(folder.root / "images" / "a.parquet")  # whoever reads its rows again gets other ones, or an error
     third = folder.put("b.parquet") + folder.put("d.parquet")
-    assert folder.night(here, "--fail-on-drift") == 0
+    assert folder.night("--fail-on-drift") == 0
     three = folder.record()
     assert (three["state"], three["rows"], three["bytes_read"]) == ("done", 2 * ROWS, third)
     assert (three["shards"]["changed"]["names"], three["shards"]["new"]["names"]) == (["b.parquet"], ["d.parquet"])
@@ -114,14 +99,14 @@ def test_five_nights(cluster, tmp_path, capfd):
 
     before = folder.files()
     capfd.readouterr()
-    assert folder.night(here, "--fail-on-drift") == 0
+    assert folder.night("--fail-on-drift") == 0
     four = folder.record()
     assert (four["state"], four["rows"], four["bytes_read"], four["drift"]) == ("nothing new", 0, 0, None)
     assert "nothing new: 600 rows" in capfd.readouterr().out and folder.files() == before
 
     fifth = folder.put("e.parquet", shifted=True, broken=1)
     with Hook() as hook:
-        assert folder.night(here, "--fail-on-drift", LEVIT_BATCH_WEBHOOK=hook.url) == 4
+        assert folder.night("--fail-on-drift", LEVIT_BATCH_WEBHOOK=hook.url) == 4
         ((_, _, told),) = hook.got
     five = folder.record()
     assert (five["state"], five["rows"], five["bytes_read"]) == ("done with errors", ROWS, fifth)
@@ -140,13 +125,13 @@ def spoil(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_too_many_errors_and_a_failure_are_told(cluster, tmp_path, capfd):
+def test_too_many_errors_and_a_failure_are_told(tmp_path, capfd):
     folder = Folder(tmp_path)
     folder.put("a.parquet", broken=10)
     with Hook() as hook:
-        assert folder.night(cluster.address, LEVIT_BATCH_WEBHOOK=hook.url) == 3
-        assert folder.night(cluster.address, "--set=source.image_column=nothing", LEVIT_BATCH_WEBHOOK=hook.url) == 2
-        assert folder.night(cluster.address, "--set=notify.on=[drift]", LEVIT_BATCH_WEBHOOK=hook.url) == 3
+        assert folder.night(LEVIT_BATCH_WEBHOOK=hook.url) == 3
+        assert folder.night("--set=source.image_column=nothing", LEVIT_BATCH_WEBHOOK=hook.url) == 2
+        assert folder.night("--set=notify.on=[drift]", LEVIT_BATCH_WEBHOOK=hook.url) == 3
         (_, _, errors), (_, _, failure) = hook.got
     assert (errors["exit_code"], errors["events"], errors["errors"]) == (3, ["failure"], {"decode": 10})
     assert f"10 of {ROWS} rows in the output have an error" in errors["text"]
@@ -154,20 +139,20 @@ def test_too_many_errors_and_a_failure_are_told(cluster, tmp_path, capfd):
     assert hook.url not in capfd.readouterr().err
 
 
-def test_two_nights_at_once_leave_one_table(cluster, tmp_path, capfd):
+def test_two_nights_at_once_leave_one_table(tmp_path, capfd):
     folder = Folder(tmp_path)
     for shard in "abc":
         folder.put(f"{shard}.parquet")
-    command, environment = [*COMMAND, *arguments(cluster.address)], os.environ | folder.variables()
+    command, environment = [*COMMAND, *NIGHT], os.environ | folder.variables()
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     lock = folder.root / "out" / "_lock"
     wait_for(lambda: list(lock.glob("*.json")) or first.poll() is not None)
     assert first.poll() is None, first.stderr.read()
     with Hook() as hook:
-        assert folder.night(cluster.address, LEVIT_BATCH_WEBHOOK=hook.url) == 75
+        assert folder.night(LEVIT_BATCH_WEBHOOK=hook.url) == 75
         assert hook.got[0][2]["state"] == "locked"
     assert "is in use since 2" in (err := capfd.readouterr().err) and f"process {first.pid}" in err
-    assert folder.night(cluster.address, "--wait-for-lock") == 0  # a third one waits and finds nothing left to do
+    assert folder.night("--wait-for-lock") == 0  # a third one waits and finds nothing left to do
     assert first.wait(timeout=120) == 0
     assert folder.record()["state"] == "nothing new" and "waiting for the lock" in capfd.readouterr().err
     folder.assert_whole()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import main
-from pipelines.nightly.schedule import without
+from pipelines.nightly.crontab import without
 
 CRON = ["--cron", "0 2 * * *", "--timezone", "Europe/Berlin"]
 CLOUD = [

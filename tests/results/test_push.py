@@ -3,6 +3,7 @@
 import datasets
 import pytest
 
+from levit_batch.storage.place import place
 from pipelines.cli import main
 from tests.support.outputs import CLASSES, make_output
 
@@ -52,6 +53,22 @@ def test_a_second_push_replaces_what_changed_and_only_that(hub, made, capsys):
     assert main(["push", str(made.path), "tester/labels"]) == 0
     expected = local(made) | {"README.md", "metrics.json", "report.html", "job.json", "data/mine.parquet"}
     assert remote(hub) == expected and any("0badc0de" in name for name in expected)
+
+
+def test_from_a_store(hub, s3, made):
+    """The same files, in one commit; what the output no longer has goes, what is another's stays."""
+    assert main(["push", str(made.path), "tester/labels"]) == 0
+    theirs = hub.folder / "datasets/tester/labels"
+    (theirs / "data/mine.parquet").write_bytes(b"someone else's")
+    before, url = remote(hub), f"s3://{s3.bucket}/pushed"
+    gone = min(made.folder("part-01.parquet").iterdir())
+    for file in made.path.rglob("*"):
+        if file.is_file() and file != gone and not file.is_relative_to(made.path / "_staging"):
+            place(url).join(str(file.relative_to(made.path))).write_bytes(file.read_bytes())
+    assert main(["push", url, "tester/labels"]) == 0
+    assert before - remote(hub) == {str(gone.relative_to(made.path))} and remote(hub) < before
+    for name in local(made) - {str(gone.relative_to(made.path))}:
+        assert (theirs / name).read_bytes() == (made.path / name).read_bytes()
 
 
 def test_a_busy_hub(hub, made, capsys):

@@ -14,7 +14,7 @@ import levit_batch.storage.retry
 from levit_batch.errors import SourceError
 from levit_batch.job.chunks import plan_chunks
 from levit_batch.job.row import IMAGE_BYTES, TARGET
-from levit_batch.storage import place as storage
+from levit_batch.storage import stores
 from tests.support.shards import (
     CLASSES,
     expected,
@@ -288,7 +288,7 @@ def test_a_branch_that_moves_between_plan_and_read_is_noticed(hub):
     source = open_at("hf://datasets/org/pics/data", **KEEP | {"type": "parquet"})
     chunk = next(plan_chunks(source.shards(), 20))
     write_parquet(folder, pictures()[::-1])
-    storage._hub.cache_clear()
+    stores._hub.cache_clear()
     with pytest.raises(OSError, match="changed since the job was planned"):
         list(sent(source).read(chunk))
 
@@ -305,7 +305,7 @@ def test_planning_asks_the_hub_little(hub):
     assert len(listings) < 8
     hub.reset()
     replica, chunk = sent(source), next(plan_chunks([next(source.shards())], 20))
-    storage._hub.cache_clear()
+    stores._hub.cache_clear()
     HfFileSystem.clear_instance_cache()
     hub.reset()
     list(replica.read(chunk))

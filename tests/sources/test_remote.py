@@ -13,7 +13,7 @@ import levit_batch.storage.retry
 from levit_batch.errors import SourceError
 from levit_batch.job.chunks import plan_chunks
 from levit_batch.job.row import READ_ERROR
-from levit_batch.storage.place import shown
+from levit_batch.storage.url import shown
 from tests.support.shards import (
     expected,
     good,

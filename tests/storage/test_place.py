@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from levit_batch.storage.place import place, shown
+from levit_batch.storage.place import place
 from levit_batch.storage.redact import redact
+from levit_batch.storage.url import shown
 
 TIDY = """
 import contextlib, os, sys, time

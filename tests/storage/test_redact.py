@@ -1,7 +1,7 @@
 import pytest
 
-from levit_batch.storage.place import shown
 from levit_batch.storage.redact import is_masked, public, public_path, redact, stored_address, without_credentials
+from levit_batch.storage.url import shown
 
 TOKEN = "hf_" + "a1B2c3" * 6
 

@@ -15,7 +15,8 @@ from levit_batch.errors import ConfigError
 from levit_batch.job.load import load_config, read_yaml
 from pipelines.cli import main
 from pipelines.submit.job_env import hand_over
-from pipelines.submit.run import Jobs, wait
+from pipelines.submit.jobs import Jobs
+from pipelines.submit.run import wait
 from pipelines.submit.ship import ship
 from pipelines.submit.token import own_token
 from tests.support.jobs import COMMAND, LONG, chunk_files, output_rows, wait_for

@@ -116,13 +116,14 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 
 def replicas(process: subprocess.Popen[str]) -> list[Any]:
-    """The worker processes of a running job that hold a replica."""
+    """The processes of a running job that hold a replica: Ray's workers, or what the nursery has become."""
     import psutil
 
     found = []
     for member in psutil.Process(process.pid).children(recursive=True):
         try:
-            if "MapWorker" in " ".join(member.cmdline()):
+            of_nursery = member.ppid() != process.pid and "pipelines.label.nursery" in member.cmdline()
+            if of_nursery or "MapWorker" in " ".join(member.cmdline()):
                 found.append(member)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue

@@ -16,8 +16,9 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from levit_batch.levit.blocks import Attention, Head, Residual
-from levit_batch.levit.config import VARIANTS, LevitConfig
+from levit_batch.levit.config import LevitConfig
 from levit_batch.levit.model import LevitForImageClassification, LevitForImageClassificationWithTeacher
+from levit_batch.levit.variants import VARIANTS
 
 TINY = LevitConfig(
     image_size=64,

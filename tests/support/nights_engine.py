@@ -17,6 +17,7 @@ import levit_batch.storage.retry
 import levit_batch.table.fingerprint
 import pipelines.cluster.session
 import pipelines.label.execute
+import pipelines.label.prepare
 import pipelines.label.record
 import pipelines.label.run
 from levit_batch.errors import LevitBatchError
@@ -48,7 +49,8 @@ class Engine:
         patch.setattr(pipelines.cluster.session, "ray_session", lambda *_: contextlib.nullcontext())
         patch.setattr(pipelines.label.run, "prepare", self.prepare)
         patch.setattr(pipelines.label.execute, "time", SimpleNamespace(sleep=lambda seconds: None))
-        patch.setattr(pipelines.label.execute, "Execution", lambda *told: Direct(model, *told))
+        patch.setattr(pipelines.label.prepare, "runs_here", lambda *_: False)
+        patch.setattr(pipelines.label.execute, "begin", lambda *told: Direct(model, *told))
         for slow in ("write_report", "write_card"):
             patch.setattr(levit_batch.results.evaluate, slow, lambda *_: None)
         without = {"image": None, "note": None}
@@ -119,7 +121,7 @@ class Ended:
 
 
 class Direct:
-    """In place of `Execution`: one replica, in this process, gets the chunks one after the other."""
+    """In place of what `begin` gives: one replica, in this process, gets the chunks one after the other."""
 
     def __init__(self, model: Model, prepared: Prepared, run: Any, redo: bool, say: Any):
         run.size = Size((1, 1, 1), 0, 1, None)

@@ -200,8 +200,8 @@ class Sequence:
         self.say("two nights", limit, flags, fault, first, f"and limit {other_limit} until {pause}: {ended[0]}")
         self.counts["side by side"] += 1
         self.crossed = True
-        # One that is taken for dead amid replacing a shard may still put an old file beside the new ones.
-        self.doubles = True
+        # Where folders cannot change places, one that is taken for dead may still put an old file beside the new ones.
+        self.doubles = self.doubles or limit != other_limit or flags["overwrite"] or not self.store.exchanges
         after = self.table()
         self.require_right(before, after, [first, *ended], flags, fault, pause)
 
@@ -269,7 +269,8 @@ class Sequence:
         left = [
             path
             for path in self.store.files()
-            if path.startswith(("_attempts/", "_lock/", "_unmeasured", "_swap/")) or ".tmp" in path
+            if (path.startswith(("_attempts/", "_lock/", "_unmeasured", "_swap/")) or ".tmp" in path)
+            and not path.endswith(".dead")  # of one that was killed after it was taken for dead
         ]
         left += [path for path in self.store.files() if path.startswith("_staging/") and limit is None]
         if clean and left:

@@ -13,6 +13,7 @@ from pyarrow import fs
 import levit_batch.table.replace
 from levit_batch.storage.place import Place
 from levit_batch.storage.place import place as plain_place
+from levit_batch.table.lock import bury
 from tests.support.nights_faults import LOCAL, STORE, Store
 
 NOBODY = 1 << 30  # no process has so high a number
@@ -52,10 +53,11 @@ class Disk:
                 at.write_bytes(json.dumps(json.loads(at.read_bytes() or b"{}") | {"process": "0"}).encode())
 
     def rob(self) -> None:
-        """The claims are gone, as when another run takes their holders for dead."""
+        """Their holders are taken for dead, as by a run on another machine."""
         for name in self.files():
-            if name.startswith("_lock/"):
-                self.root.join(name).delete()
+            if name.startswith("_lock/") and name.endswith(".json"):
+                at = self.root.join(name)
+                bury(at, self.root.join(name.replace(".json", ".dead")), {"machine": "elsewhere"})
 
     def clear(self) -> None:
         shutil.rmtree(self.url, ignore_errors=True)

@@ -13,10 +13,10 @@ from levit_batch.errors import RowError
 from levit_batch.pixels.decode import decode
 from levit_batch.table.output import Output
 from tests.support import ROOT
-from tests.support.in_process import label_here
+from tests.support.labelled import labelled
 
 COPIES, WRONG = "copies.parquet", 30
-KINDS = ("re-encoded", "resized", "mirrored")
+KINDS = ("re-encoded", "resized", "cropped", "mirrored")
 EACH = 20  # copies of a kind
 
 
@@ -42,17 +42,15 @@ def plant(folder: Path) -> Digits:
     rows = [_copied(kind, shards[shard].slice(row, 1).to_pylist()[0]) for kind, (shard, row) in copies]
     for name, table in shards.items():
         labels = table["label"].to_pylist()
-        for shard, row in wrong:
+        for shard, row in sorted(wrong):
             if shard == name:
                 labels[row] = (labels[row] + int(random.integers(1, 10))) % 10
         place = table.schema.get_field_index("label")
         table = table.set_column(place, table.schema.field(place), pa.array(labels, table.schema.field(place).type))
         pq.write_table(table, folder / "source" / name)
     pq.write_table(pa.Table.from_pylist(rows, schema=next(iter(shards.values())).schema), folder / "source" / COPIES)
-    output = label_here(
-        str(ROOT / "configs/demo.yaml"), f"source.path={folder}/source/*.parquet", f"output.path={folder}/out",
-        f"model.checkpoint={ROOT}/configs/demo/levit-digits", "predict.top_k=10", "model.backend=torch",
-    )  # fmt: skip
+    source = {"path": f"{folder}/source/*.parquet", "keep_columns": ["image.path", "index"]}
+    output = labelled(folder, source=source, predict={"top_k": 10, "per_head": True, "hash": True})
     return Digits(output, f"{folder}/out", copies, wrong)
 
 
@@ -65,10 +63,12 @@ def _opens(cell: dict | None) -> bool:
 
 
 def _copied(kind: str, row: dict) -> dict:
-    """The row with its image encoded again: as JPEG, half as large again, or mirrored."""
+    """The row with its image encoded again: as JPEG, half as large again, without a tenth of each edge, or mirrored."""
     image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
     if kind == "resized":
         image = image.resize((image.width * 3 // 2, image.height * 3 // 2), Image.Resampling.BICUBIC)
+    if kind == "cropped":
+        image = ImageOps.crop(image, image.width // 10)
     if kind == "mirrored":
         image = ImageOps.mirror(image)
     buffer = io.BytesIO()

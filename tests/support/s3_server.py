@@ -1,5 +1,6 @@
 """A real S3 server on loopback (moto's), and files put into it."""
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -20,11 +21,18 @@ class Quiet(WSGIRequestHandler):
         self.server.requests.append((self.command, self.path))
         time.sleep(self.server.delay)
 
+    def run_wsgi(self) -> None:
+        """A connection that is to break off breaks off, and nothing is said of it."""
+        with contextlib.suppress(ConnectionError):
+            return super().run_wsgi()
+        self.close_connection = True
+
 
 class S3Server:
     """`with S3Server() as s3:` then `s3.use(monkeypatch)`, or `s3.environment` for child processes.
 
-    requests: method and path of each that came in. delay: seconds that each of them takes at least.
+    requests: method and path of each that came in. delay: seconds that each of them takes at least. trouble: what it answers in
+    place of what was asked (`s3_trouble.py`).
     """
 
     bucket = "pictures"
@@ -33,8 +41,12 @@ class S3Server:
         self.delay = delay
 
     def __enter__(self) -> "S3Server":
-        app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+        app, self.trouble = DomainDispatcherApplication(create_backend_app), None
+
+        def answer(environ, start):
+            return self.trouble(app, environ, start) if self.trouble else app(environ, start)
+
+        self._server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=Quiet)
         self.requests = self._server.requests = []
         self._server.delay = self.delay
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -64,11 +76,11 @@ class S3Server:
 
     def use(self, monkeypatch) -> None:
         """Let this process, and those it starts, talk to the server."""
-        from levit_batch.storage import place as storage
+        from levit_batch.storage import stores
 
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
-        storage._bucket.cache_clear()
+        stores._bucket.cache_clear()
 
     def put(self, folder: Path, prefix: str) -> str:
         """The files below `folder` as objects below `prefix`; the address of that."""

@@ -1,11 +1,13 @@
 """Small files merged: the same rows in the same order, for every reader and for the next run."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from levit_batch.errors import OutputError
 from levit_batch.job.chunks import Chunk
 from levit_batch.table.compact import compact, neighbours
 from levit_batch.table.live import look
@@ -87,6 +89,11 @@ def test_the_errors_of_a_merged_file_cost_their_own_chunks_only(tmp_path):
     plan = Plan(done_rows=record["rows"], live=look(made.output))
     plan.done.chunks.append(chunk)
     reopen_errors(plan, made.output)
+    # As what another --retry-errors staged before it was killed.
+    old = [at for at in made.output.own_files() if "/_staging/" in at.path]
+    reopened = Plan(done=[chunk], done_rows=record["rows"], live=plan.live, garbage=old)
+    reopen_errors(reopened, made.output)
+    assert old and not reopened.garbage, "what is staged anew is not cleared away"
     assert [(c.first, c.stop, c.staged) for c in plan.pending] == [(w.first, w.stop, True) for w in bad]
     assert plan.done_rows == record["rows"] - sum(w.stop - w.first for w in bad) and len(plan.done) == 0
     (replacement,) = plan.replacements.values()
@@ -97,3 +104,36 @@ def test_the_errors_of_a_merged_file_cost_their_own_chunks_only(tmp_path):
     for path, one in zip(staged, kept, strict=True):
         table = pq.read_table(path, partitioning=None)
         assert table["row"].to_pylist() == list(range(one["first"], one["stop"]))
+
+
+def inside(folder):
+    """Files and folders of an output; the versions in their names are of the day they were made."""
+    return sorted(re.sub(r"\.[0-9a-f]{8}\.", ".", str(path.relative_to(folder))) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("said", [None, b""])
+def test_a_compact_that_was_killed_leaves_nothing_behind_after_the_next(tmp_path, monkeypatch, said):
+    """said: by a run whose rows are not measured yet."""
+    made, other = make_output(tmp_path / "killed"), make_output(tmp_path / "whole")
+    compact(other.output, lambda: None)
+    if said is not None:
+        made.output.write("_unmeasured", said)
+    with monkeypatch.context() as patch, pytest.raises(KeyError):
+        patch.setattr("levit_batch.table.compact._merge_all", lambda *_: {}["killed"])
+        compact(made.output, lambda: None)
+    compact(made.output, lambda: None)
+    file = require_files(made.output)[0]
+    for folder in ("_swap/part-00-0123456789abcdef-00", "_staging/part-00-0123456789abcdef", f"_staging/{file.folder}"):
+        (made.path / folder).mkdir(parents=True)
+    (made.path / "_staging" / file.folder / file.written.name).write_bytes(b"stands in its place already")
+    (made.path / "_swap/part-00-0123456789abcdef-00" / file.written.name).write_bytes(b"an old one")
+    compact(made.output, lambda: None)
+    assert inside(made.path) == sorted(inside(other.path) + ["_unmeasured"] * (said is not None))
+
+
+def test_a_part_that_cannot_be_read_is_named(tmp_path):
+    made = make_output(tmp_path)
+    at = require_files(made.output)[0].place
+    at.write_bytes(at.read_bytes()[:100])
+    with pytest.raises(OutputError, match=r"\.parquet: cannot be read .*; delete it and run the job again"):
+        compact(made.output, lambda: None)

@@ -13,7 +13,8 @@ import pytest
 
 from levit_batch.errors import LockedError, OutputError
 from levit_batch.storage.place import Place, place
-from levit_batch.table.lock import Claim, locked
+from levit_batch.table import lock
+from levit_batch.table.lock import Claim, bury, locked
 from levit_batch.table.process import machine, started
 from tests.support.jobs import wait_for
 
@@ -56,7 +57,7 @@ def holder(path: str, seconds: float = 60) -> subprocess.Popen:
 
 
 def claims(path: str) -> list[str]:
-    return [info.path for info in place(path).join("_lock").list()]
+    return [info.path for info in place(path).join("_lock").list() if info.path.endswith(".json")]
 
 
 def test_second_run_is_told_who_holds_it_since_when_and_leaves(path):
@@ -142,6 +143,19 @@ def test_run_on_another_machine_holds_it_until_its_signs_of_life_end(path):
         assert len(claims(path)) == 1
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clocks_that_are_an_hour_apart_change_nothing(path, monkeypatch, hours):
+    """Only the store's own times are held against each other."""
+    with locked(place(path)):
+        with monkeypatch.context() as other:
+            real = time.time
+            other.setattr(time, "time", lambda: real() + hours * 3600)
+            other.setattr("levit_batch.table.lock.machine", lambda: "elsewhere")
+            with pytest.raises(LockedError), locked(place(path), dead_after=60):
+                pass
+        assert len(claims(path)) == 1
+
+
 def test_signs_of_life_keep_a_claim_of_another_machine_alive(tmp_path):
     path = str(tmp_path)
     claim = Claim(place(path).join("_lock"), 0)
@@ -171,6 +185,46 @@ def test_run_that_was_taken_for_dead_is_told_and_does_not_claim_again(tmp_path):
     assert "took this one for dead" in said[0]
 
 
+def test_a_late_write_does_not_bring_back_a_claim_that_was_taken_for_dead(path):
+    """As of a machine that slept between its last look and its next sign of life."""
+    said = []
+    with locked(place(path), say=said.append, beat=0.05) as claim:
+        bury(claim.at, claim.tomb, {"machine": "elsewhere"})
+        wait_for(lambda: said, 30)
+        claim._write("holds")
+        with pytest.raises(LockedError, match="took this one for dead"):
+            claim.require()
+        with locked(place(path)) as other:  # nobody else waits for it
+            other.require()
+    assert not place(path).join("_lock").list()
+
+
+def test_who_sleeps_between_looking_and_claiming_looks_again(tmp_path, monkeypatch):
+    write, slept = Claim._write, []
+
+    def late(claim, state):
+        if state == "holds" and not slept:
+            bury(claim.at, claim.tomb, {"machine": "elsewhere"})
+            slept.append(claim)
+        write(claim, state)
+
+    monkeypatch.setattr(Claim, "_write", late)
+    with locked(place(str(tmp_path / "out"))) as claim:
+        assert slept == [claim]
+        claim.require()
+        assert [info.base_name for info in claim.folder.list()] == [claim.at.path.rsplit("/", 1)[-1]]
+
+
+def test_the_dead_are_forgotten_when_nobody_expects_them_any_more(path, monkeypatch):
+    write_claim(path, machine="elsewhere", host="elsewhere")
+    with locked(place(path), wait=30, dead_after=1):
+        assert sum(info.path.endswith(".dead") for info in place(path).join("_lock").list()) == 1
+    monkeypatch.setattr(lock, "FORGET_AFTER", 1)
+    time.sleep(2.1)  # the store tells whole seconds
+    with locked(place(path)) as claim:
+        assert len(claim.folder.list()) == 1
+
+
 def test_many_at_once_are_inside_one_at_a_time(path, tmp_path):
     command = [sys.executable, "-c", RACE, path, str(tmp_path / "inside")]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
@@ -196,6 +250,23 @@ def test_started_tells_processes_apart():
     assert started(process.pid) not in (None, started(os.getpid()))
     process.communicate(b"\n")
     assert started(process.pid) is None
+
+
+def test_a_claim_that_could_not_be_made_whole_does_not_stay(path, monkeypatch):
+    """As on a disk that fills between its two writes."""
+    write, written = Place.write_bytes, []
+
+    def full(at, data, *args, **options):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(at)
+        return write(at, data, *args, **options)
+
+    with monkeypatch.context() as disk, pytest.raises(OutputError, match="No space left"):
+        disk.setattr(Place, "write_bytes", full)
+        with locked(place(path)):
+            pass
+    assert written and claims(path) == []
 
 
 def test_a_beat_that_fails_is_tried_again(tmp_path, monkeypatch):

@@ -67,6 +67,19 @@ def test_overwrite_deletes_only_what_this_tool_wrote(tmp_path):
     assert tree(tmp_path) == ["data/extra.csv", f"data/{S}/mine.parquet", "notes.txt"]
 
 
+def test_empty_folders_of_ours_go_and_no_others(tmp_path):
+    found = output(tmp_path)
+    for folder in ("_swap/a-1", "_staging/a", "_attempts/a", "data/a", f"data/{S}", f"data/{T}", "_staging/b/c"):
+        (tmp_path / "out" / folder).mkdir(parents=True)
+    (tmp_path / "out/_staging/a/mine").write_bytes(b"mine")
+    found.tidy([S])
+    assert (tmp_path / f"out/data/{T}").exists() and not (tmp_path / f"out/data/{S}").exists()
+    found.tidy()
+    assert sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*")) == [
+        "_staging", "_staging/a", "_staging/a/mine", "data", "data/a"
+    ]  # fmt: skip
+
+
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     found = output(tmp_path)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))

@@ -6,6 +6,7 @@ import pytest
 import levit_batch.table.replace
 from levit_batch.errors import OutputError
 from levit_batch.job.chunks import Chunk
+from levit_batch.storage.place import Place
 from levit_batch.table.replace import clear_staged, replace_shard
 from tests.table.test_output import NEW, OLD, S, T, output, put, tree
 
@@ -34,6 +35,20 @@ def test_publish_replaces_a_whole_shard(tmp_path, monkeypatch, how):
     assert how == "store" or not (tmp_path / "out/_staging").exists()
     publish(found, S, frozenset([file(0, 10, NEW)]))  # another run publishes the same
     assert f"data/{S}/{file(0, 10, NEW)}" in tree(tmp_path)
+
+
+def test_half_a_read_is_not_copied_as_all_of_it(tmp_path, monkeypatch):
+    """Where folders cannot change places; the staged file stays for the next time."""
+    monkeypatch.setattr(levit_batch.table.replace, "_exchange", lambda one, other: False)
+    found = output(tmp_path)
+    put(found, Chunk("s", "", OLD, 0, 10), b"old")
+    put(found, Chunk("s", "", NEW, 0, 10, staged=True), b"all of the new")
+    read = Place.read_bytes
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="7 of 14 bytes could be read"):
+        patch.setattr(Place, "read_bytes", lambda at: read(at)[:7])
+        publish(found, S, frozenset([file(0, 10, NEW)]))
+    publish(found, S, frozenset([file(0, 10, NEW)]))
+    assert (tmp_path / f"out/data/{S}/{file(0, 10, NEW)}").read_bytes() == b"all of the new"
 
 
 @pytest.mark.parametrize("how", ["exchange", "rename", "store"])

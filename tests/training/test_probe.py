@@ -19,6 +19,7 @@ from levit_batch.table.rows import list_matrix
 from levit_batch.training import trainer
 from levit_batch.training.config import FinetuneConfig
 from levit_batch.training.data import Split
+from levit_batch.training.stored import StoredEmbeddings
 from pipelines.finetune.plan import make_plan
 from pipelines.finetune.run import finetune
 from pipelines.rescore.prepare import prepare
@@ -123,6 +124,18 @@ def test_broken_off_it_ends_as_if_it_had_not_been(table, truth, tmp_path, monkey
     truth.write_bytes((tmp_path / "other.parquet").read_bytes())
     with pytest.raises(OutputError, match="holds another training: truth file"):
         finetune(again)
+
+
+def test_answers_of_people_are_a_truth(table, truth, tmp_path):
+    """Label Studio's JSON-MIN (see tests/golden/make_label_studio.py) gives the same training as a table of the same answers."""
+    tasks = [{"shard": t["shard"], "row": t["row"], "label": t["kind"]} for t in pq.read_table(truth).to_pylist()]
+    (tmp_path / "project.json").write_text(json.dumps(tasks))
+    one, other = (
+        StoredEmbeddings(config(table, tmp_path, {"truth": str(file), "target_column": "kind"}).source)
+        for file in (truth, tmp_path / "project.json")
+    )
+    assert one.target_names == other.target_names == ["even high", "even low", "odd high", "odd low"]
+    assert one.truth.targets.equals(other.truth.targets) and one.truth.index.equals(other.truth.index)
 
 
 def test_what_cannot_be_is_said_before_anything_is_written(table, truth, checkpoint, tmp_path):

@@ -95,7 +95,7 @@ def test_teacher_column_trains_the_second_head_and_the_target_the_first(tmp_path
     one.student.eval()
     answers, targets = [], []
     for chunk in one.plan.validation_chunks:
-        for batch in one.validation_loader.batches(one.read_validation(chunk), 64, drop_last=False):
+        for batch in one.feed.validation_loader.batches(one.feed.read_validation(chunk), 64, drop_last=False):
             output = one.student(one.normalise(batch.pixels))
             answers.append(torch.stack([output.cls_logits.argmax(1), output.distillation_logits.argmax(1)]))
             targets.append(batch.targets)
@@ -180,7 +180,7 @@ def test_last_epoch_is_kept_when_asked(tmp_path):
 
 def test_validation_never_sees_a_training_row(tmp_path):
     one = trainer(tmp_path, "validation.fraction=0.25")
-    parts = [{s.key for chunk in one.plan.chunks for s in read(chunk)} for read in (one.read, one.read_validation)]
+    parts = [{s.key for chunk in one.plan.chunks for s in read(chunk)} for read in (one.feed.read, one.feed.read_validation)]
     assert not parts[0] & parts[1] and len(parts[0] | parts[1]) == 256 and len(parts[1]) > 40
 
 

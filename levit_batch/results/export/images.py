@@ -4,6 +4,8 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from itertools import groupby, repeat
+from typing import Any
 
 import pyarrow as pa
 from PIL import Image
@@ -11,6 +13,7 @@ from PIL import Image
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.row import IMAGE_BYTES
 from levit_batch.results.export.text import new_folder
+from levit_batch.results.near.looked_up import holding
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.read import ChunkFile, require_files, scan_files
@@ -19,41 +22,79 @@ COLUMNS = ("shard", "row", "target", "label", "label_name", "score", "error")
 
 
 def export_fiftyone(output: Output, out: str, source: Source, names: list[str]) -> tuple[int, int]:
-    """Write data/<image files> and labels.json; returns rows written, and rows left out.
+    """Write data/<image files> and labels.json; returns rows written, and rows left out (see `copied_images`).
 
-    Each image has its label with the score as its confidence, and shard, row and target as attributes. Images are copied
-    from the source as they are. Left out: error rows, and rows of shards that changed or went away since.
+    Each image has its label with the score as its confidence, and shard, row and target as attributes.
     """
     folder = os.path.join(new_folder(out), "data")
-    os.mkdir(folder)
-    shards = {folder_of(shard.name): shard for shard in source.shards()}
     written = left_out = 0
     with open(os.path.join(out, "labels.json"), "w", encoding="utf-8") as labels:
         labels.write(f'{{"classes": {json.dumps(names, ensure_ascii=False)}, "labels": {{')
-        for file, table in scan_files(require_files(output), COLUMNS):
-            for key, row, data in _images(source, shards.get(file.folder), file, table):
-                with open(os.path.join(folder, key + ending(data)), "wb") as image:
-                    image.write(data)
-                entry = json.dumps({key: _label(row, names)}, ensure_ascii=False)
+        for image, row in copied_images(output, folder, source):
+            left_out += image is None
+            if image is not None:
+                entry = json.dumps({os.path.splitext(image)[0]: _label(row, names)}, ensure_ascii=False)
                 labels.write((",\n" if written else "\n") + entry[1:-1])
                 written += 1
-            left_out += table.num_rows
         labels.write("\n}}\n")
-    return written, left_out - written
+    return written, left_out
 
 
-def _images(source: Source, shard: Shard | None, file: ChunkFile, table: pa.Table) -> Iterator[tuple[str, dict, bytes]]:
-    """Key, row and encoded image of every good row of one chunk file."""
-    if shard is None or shard.version != file.written.version:
-        return
-    place, rows = 0, table.to_pylist()
-    chunk = Chunk(shard.name, shard.url, shard.version, file.written.first, file.written.stop)
+class Chosen:
+    """Which rows are asked for, and what is known of each: (shard, row) -> other columns; or all of them."""
+
+    def __init__(self, known: dict[tuple[str, int], dict] | None = None):
+        self.known = known
+
+    @staticmethod
+    def of(table: pa.Table | None) -> "Chosen":
+        if table is None:
+            return Chosen()
+        return Chosen({(row.pop("shard"), row.pop("row")): row for row in table.to_pylist()})
+
+    def beside(self, row: dict) -> dict:
+        return (self.known or {}).get((row["shard"], row["row"]), {})
+
+    def files(self, output: Output) -> list[ChunkFile]:
+        return require_files(output) if self.known is None else holding(output, self.known)[0]
+
+    def among(self, rows: list[dict]) -> list[dict]:
+        return rows if self.known is None else [row for row in rows if (row["shard"], row["row"]) in self.known]
+
+
+def copied_images(
+    output: Output, folder: str, source: Source, chosen: Chosen = Chosen()
+) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Each row with the name of the file in `folder` that its image, as it is in the source, was copied to.
+
+    None for a row that is left out: an error row, or one whose shard changed or went away since. Only `chosen` rows are read.
+    """
+    os.mkdir(folder)
+    shards = {folder_of(shard.name): shard for shard in source.shards()}
+    for file, table in scan_files(chosen.files(output), COLUMNS):
+        shard = shards.get(file.folder)
+        there = shard is not None and shard.version == file.written.version
+        for rows in _runs(chosen.among(table.to_pylist())):
+            for row, data in zip(rows, _encoded(source, shard, rows) if there else repeat(None), strict=False):
+                name = None
+                if row["error"] is None and data:
+                    name = f"{file.folder}-{row['row']:09d}{ending(data)}"
+                    with open(os.path.join(folder, name), "wb") as image:
+                        image.write(data)
+                yield name, row
+
+
+def _runs(rows: list[dict]) -> Iterator[list[dict]]:
+    """`rows` of one shard, cut where one does not follow the other."""
+    for _, run in groupby(enumerate(rows), key=lambda one: one[1]["row"] - one[0]):
+        yield [row for _, row in run]
+
+
+def _encoded(source: Source, shard: Shard, rows: list[dict]) -> Iterator[bytes | None]:
+    """The encoded images of rows that follow each other."""
+    chunk = Chunk(shard.name, shard.url, shard.version, rows[0]["row"], rows[-1]["row"] + 1)
     for part in source.read(chunk):
-        for data in part[IMAGE_BYTES].to_pylist():
-            row = rows[place]
-            if row["error"] is None and data:
-                yield f"{file.folder}-{row['row']:09d}", row, data
-            place += 1
+        yield from part[IMAGE_BYTES].to_pylist()
 
 
 def _label(row: dict, names: list[str]) -> dict:

@@ -15,6 +15,7 @@ from levit_batch.table.output import REVIEW, Output, folder_of
 from levit_batch.table.read import ChunkFile, chunk_files, job_of, scan_files
 
 Where = tuple[str, int]  # shard, row
+POINTS = 3000  # of a map
 GROUPS, SHOWN = 12, 24  # of copies, of outliers and suspected labels, that are shown
 
 
@@ -57,6 +58,12 @@ def examples(output: Output) -> dict[str, list[list[Pick]]]:
         kind: [[picks[row["shard"], row["row"]] | row | {"line": LINES[kind](row)} for row in each] for each in lists if each]
         for kind, lists in rows.items()
     }
+
+
+def points(output: Output) -> pa.Table:
+    """x, y and label of evenly spaced rows of review.parquet."""
+    table = read_review(output, ["x", "y", "label"])
+    return table.take(pa.array(np.linspace(0, len(table) - 1, min(len(table), POINTS)).astype(int)))
 
 
 LINES = {

@@ -32,6 +32,8 @@ MEANINGS = {
     "head_label": "what the class head says alone",
     "distill_label": "what the distillation head says alone",
     "head_divergence": "Jensen-Shannon divergence of the two heads, in bits",
+    "image_hash": "XXH3 (128 bits) of the encoded image: equal for the same file",
+    "image_phash": "64 bits of what it looks like (imagehash's phash): few differ between copies",
     "error": "why the row has no prediction (`kind: message`), else null; then lists hold nulls",
 }
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 # Matplotlib knows no CSS: these exact colours are put in and exchanged for the page's own afterwards.
@@ -23,6 +25,7 @@ STYLE = {
     "axes.grid": True, "grid.color": FAINT, "grid.linewidth": 0.6, "axes.axisbelow": True, "lines.linewidth": 2,
     "axes.formatter.limits": (-4, 6), "axes.titlesize": 11, "axes.titlelocation": "left",
 }  # fmt: skip
+SEVERAL = [to_hex(colour) for colour in matplotlib.color_sequences["tab10"]]
 NAME = 34  # characters of a class name that a plot shows
 
 
@@ -92,6 +95,24 @@ def trend(names: Sequence[str], series: dict[str, Sequence[float | None]], limit
             axes.yaxis.set_major_formatter(_count)
         step = max(1, -(-len(names) // 8))
         plots[-1].set_xticks(range(0, len(names), step), list(names)[::step])
+    return done[0]
+
+
+def label_map(x: Sequence[float], y: Sequence[float], labels: Sequence[int], names: Sequence[str]) -> str:
+    """Points, the most frequent labels in colours of their own."""
+    labels = np.asarray(labels)
+    with _figure(9, 6) as (figure, done):
+        axes = figure.add_subplot()
+        kinds, rows = np.unique(labels, return_counts=True)
+        shown = kinds[np.argsort(-rows, kind="stable")][: len(SEVERAL)]
+        rest = ~np.isin(labels, shown)
+        drawn = [(rest, FAINT, "others")] * bool(rest.any())
+        drawn += [(labels == kind, colour, short(names[kind])) for kind, colour in zip(shown, SEVERAL, strict=False)]
+        for some, colour, name in drawn:
+            name = name if name[:1] != "_" else f"\u200b{name}"  # matplotlib leaves such names out of a legend
+            axes.plot(np.asarray(x)[some], np.asarray(y)[some], ".", color=colour, markersize=4, alpha=0.8, label=name)
+        axes.set(xticks=[], yticks=[], xlabel="first principal component", ylabel="second")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9.5, markerscale=2)
     return done[0]
 
 

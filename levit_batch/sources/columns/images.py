@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 from levit_batch.errors import SourceError
 from levit_batch.job.config import SourceConfig
 from levit_batch.sources.columns.types import is_bytes, is_text
-from levit_batch.storage.place import printable
+from levit_batch.storage.url import printable
 
 
 def check_image_type(kind: pa.DataType, config: SourceConfig) -> None:

@@ -9,8 +9,9 @@ from functools import lru_cache
 from levit_batch.errors import SourceError
 from levit_batch.job.config import SourceConfig
 from levit_batch.sources.columns.web import fetch_url
-from levit_batch.storage.place import Place, place, require_inside, scheme, shown
+from levit_batch.storage.place import Place, place, require_inside
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import scheme, shown
 
 Found = tuple[bytes | None, str | None]  # an image, or "kind: message"
 

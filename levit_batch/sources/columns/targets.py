@@ -69,13 +69,13 @@ class TargetMap:
         if not pa.types.is_list(self.output_type):
             return self._values(column)
         column = column.cast(pa.list_(column.type.value_type)) if not pa.types.is_list(column.type) else column
-        found, unmatched = self._values(column.flatten())
+        classes, unmatched = self._values(column.flatten())
         lengths = pc.list_value_length(column)
         rows = np.repeat(np.arange(len(column)), pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False))
-        good = found.is_valid().to_numpy(zero_copy_only=False)
+        good = classes.is_valid().to_numpy(zero_copy_only=False)
         counts = np.bincount(rows[good], minlength=len(column))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        lists = pa.ListArray.from_arrays(pa.array(offsets), found.drop_null(), mask=column.is_null())
+        lists = pa.ListArray.from_arrays(pa.array(offsets), classes.drop_null(), mask=column.is_null())
         return lists, unmatched
 
     def _values(self, column: pa.Array) -> tuple[pa.Array, int]:
@@ -86,15 +86,15 @@ class TargetMap:
         values = pc.fill_null(column.cast(pa.int64()), NO_CLASS).to_numpy(zero_copy_only=False)
         table = np.arange(self.classes) if self.numbers is None else np.array(self.numbers, np.int64)
         inside = (values >= 0) & (values < len(table))
-        found = np.where(inside, table[np.where(inside, values, 0)], NO_CLASS)
-        unmatched = int(((found == NO_CLASS) & (values != NO_CLASS)).sum())
-        return pa.array(found.astype(np.int32), mask=found == NO_CLASS), unmatched
+        classes = np.where(inside, table[np.where(inside, values, 0)], NO_CLASS)
+        unmatched = int(((classes == NO_CLASS) & (values != NO_CLASS)).sum())
+        return pa.array(classes.astype(np.int32), mask=classes == NO_CLASS), unmatched
 
     def _texts(self, column: pa.Array) -> tuple[pa.Array, int]:
         coded = column.dictionary_encode()
         classes = pa.array([self._find(name) for name in coded.dictionary.to_pylist()], pa.int32())
-        found = classes.take(coded.indices)
-        return found, found.null_count - column.null_count
+        matched = classes.take(coded.indices)
+        return matched, matched.null_count - column.null_count
 
     def _find(self, name: str) -> int | None:
         return self.names.get(name, self.loose.get(loosely(name)))
@@ -108,25 +108,32 @@ def loosely(name: str) -> str:
 def _by_name(model_names: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     """Model classes by exact and by loose spelling; a spelling that two classes share names neither."""
     exact = _unique((name, i) for i, name in enumerate(model_names))
+    exact = {name: i for i, name in enumerate(told_apart(model_names))} | exact
     loose = _unique((loosely(name), i) for i, name in enumerate(model_names))
     # "tench, Tinca tinca" is also found as "tench", as long as no other class is a tench.
     parts = _unique((loosely(p), i) for i, name in enumerate(model_names) for p in {*name.split(",")} if p.strip())
     return exact, parts | loose
 
 
+def told_apart(names: list[str]) -> list[str]:
+    """The names of the classes, such as stand for several classes with their numbers: ImageNet has crane (134), crane (517)."""
+    times = Counter(names)
+    return [name if times[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]
+
+
 def _unique(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    found = list(pairs)
-    times = Counter(name for name, _ in found)
-    return {name: i for name, i in found if times[name] == 1}
+    pairs = list(pairs)
+    times = Counter(name for name, _ in pairs)
+    return {name: i for name, i in pairs if times[name] == 1}
 
 
 def _with_aliases(lines: list[str], names: dict[str, int], loose: dict[str, int]) -> tuple[dict, dict]:
     """Values of the source that stand for a class of another name, as `n01440764<TAB>tench, Tinca tinca`."""
     aliases = dict(line.split("\t", 1) for line in lines if "\t" in line)
-    found = {value: names.get(name, loose.get(loosely(name))) for value, name in aliases.items()}
-    if aliases and not any(i is not None for i in found.values()):
+    classes = {value: names.get(name, loose.get(loosely(name))) for value, name in aliases.items()}
+    if aliases and not any(i is not None for i in classes.values()):
         raise SourceError(_no_match(list(aliases.values()), list(names)))
-    return names | {value: i for value, i in found.items() if i is not None}, loose
+    return names | {value: i for value, i in classes.items() if i is not None}, loose
 
 
 def _numbers(source: list[str], model: list[str], names: dict[str, int], loose: dict[str, int]) -> tuple[int, ...]:
@@ -136,11 +143,11 @@ def _numbers(source: list[str], model: list[str], names: dict[str, int], loose: 
         return tuple(range(len(model)))
     # The same name twice (ImageNet has two cranes): the first of the source is the first of the model.
     twice = {(name, n): i for i, (name, n) in enumerate(_numbered(model))}
-    found = tuple(
+    classes = tuple(
         names.get(name, twice.get((name, n), loose.get(loosely(name), NO_CLASS))) for name, n in _numbered(source)
     )
-    if any(i != NO_CLASS for i in found):
-        return found
+    if any(i != NO_CLASS for i in classes):
+        return classes
     if _placeholders(model):
         return tuple(range(len(model)))
     raise SourceError(_no_match(source, model))

@@ -14,8 +14,8 @@ import urllib3
 
 from levit_batch.errors import LastingError
 from levit_batch.job.config import SourceConfig
-from levit_batch.storage.place import shown
 from levit_batch.storage.retry import retry
+from levit_batch.storage.url import shown
 
 ATTEMPTS = 3
 REDIRECTS = 5
@@ -104,10 +104,10 @@ def _address(host: str, port: int, url: str, hosts: list[str], deadline: float) 
     listed = any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in hosts)
     if hosts and not listed:
         raise _Refused(f"forbidden: {shown(url)}: {host} is not in source.url_hosts")
-    found = _resolved(host, port, deadline)
-    if not listed and not all(_public(address) for address in found):
+    addresses = _resolved(host, port, deadline)
+    if not listed and not all(_public(address) for address in addresses):
         raise _Refused(f"forbidden: {shown(url)}: {host} is a private address; list it in source.url_hosts to allow it")
-    return found[0]
+    return addresses[0]
 
 
 def _resolved(host: str, port: int, deadline: float) -> list[str]:
@@ -122,12 +122,12 @@ def _resolved(host: str, port: int, deadline: float) -> list[str]:
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        found = answer.get(timeout=_left(deadline))
+        resolved = answer.get(timeout=_left(deadline))
     except Empty:
         raise TimeoutError from None
-    if isinstance(found, Exception):
-        raise found
-    return found
+    if isinstance(resolved, Exception):
+        raise resolved
+    return resolved
 
 
 def _left(deadline: float) -> float:

@@ -50,12 +50,12 @@ def reasons(digits):
 def test_one_reason_gives_its_order(digits, reasons, reason):
     picks, of = choose(digits.output, 50, [reason], labelled=True)
     column = reasons[0][reason].sort_values(ascending=reason == "margin", kind="stable")
-    assert [at(pick) for pick in picks] == column.index[:50].tolist() and of == 952
+    assert [at(pick) for pick in picks] == column.index[:50].tolist() and of == 972
     assert [pick[reason] for pick in picks] == pytest.approx(column[:50].tolist())
 
 
 def test_several_reasons_are_the_mean_of_their_ranks(digits, reasons):
-    picks, _ = choose(digits.output, 952, ALL, labelled=True)
+    picks, _ = choose(digits.output, 972, ALL, labelled=True)
     frame = reasons[0][ALL] * [-1, 1, 1]
     expected = ((frame.rank(method="min") - 1) / (len(frame) - 1)).mean(axis=1)
     assert [pick["uncertainty"] for pick in picks] == pytest.approx([expected[at(pick)] for pick in picks])
@@ -103,11 +103,11 @@ def test_the_command_its_tables_and_its_page(digits, tmp_path, capsys):
         words = ("-n", "30", "--by", ",".join(ALL), "--labelled", "--diverse", "--out", file, "--html", str(page), "--json")
         code, out, _ = run(capsys, digits.path, *words)
         answer = json.loads(out)
-        assert code == 0 and answer["of"] == 952 and len(answer["rows"]) == 30
+        assert code == 0 and answer["of"] == 972 and len(answer["rows"]) == 30
         assert read(file).select(["shard", "row"]).to_pylist() == [{k: r[k] for k in ("shard", "row")} for r in answer["rows"]]
         assert page.read_text().count("data:image/jpeg") == 30
     code, out, _ = run(capsys, digits.path, "--labelled", "-n", "25")
-    assert code == 0 and out.splitlines()[-1] == "25 rows of 952, the first 20 shown: --out has all"
+    assert code == 0 and out.splitlines()[-1] == "25 rows of 972, the first 20 shown: --out has all"
 
 
 def test_a_review_of_another_state_is_refused(tmp_path, digits):

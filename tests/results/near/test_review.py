@@ -8,14 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 from cleanlab import Datalab
 from cleanlab.filter import find_label_issues
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from levit_batch.errors import OutputError
 from levit_batch.results.near import neighbours as module
 from levit_batch.results.near.neighbours import groups, neighbours
+from levit_batch.results.near.plane import SAMPLE, plane
 from levit_batch.results.near.review import review
 from levit_batch.results.near.spill import Spilled, best_two
 from levit_batch.results.near.suspects import Suspects
+from levit_batch.results.near.vectors import unit
 from levit_batch.table.read import scan
 from levit_batch.table.rows import list_matrix
 from pipelines.cli import main
@@ -88,6 +91,7 @@ def test_copies_and_outliers_are_cleanlabs(monkeypatch, tmp_path, digits):
         return np.tile(np.array([[0, -1]], np.int32), (rows.num_rows, 1))
 
     monkeypatch.setattr("levit_batch.results.near.spill.best_two", everywhere)
+    monkeypatch.setattr("levit_batch.results.near.review.OURS", ("shard", "row", "top_labels"))  # by embeddings alone
     said = review(digits.output)
     ours = reviewed(digits.output)
     lab = Datalab({"label": table["target"].to_numpy()}, label_name="label", verbosity=0)
@@ -140,6 +144,24 @@ def test_a_table_of_one_label_a_row_has_no_second(tmp_path):
     assert best_two(table).tolist() == [[label, -1] for label in table["label"].to_pylist()]
 
 
+def test_the_map_is_scikit_learns(digits, found):
+    vectors = list_matrix(good(digits.output)["embedding"]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = PCA(2, svd_solver="full").fit_transform(vectors)
+    assert np.allclose(np.stack([found[1]["x"], found[1]["y"]], 1), expected, atol=1e-4)
+    assert found[1]["label"].equals(good(digits.output)["label"])
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 1), (3, 2), (30_000, 3)])
+def test_maps_of_few_and_of_many(shape):
+    vectors = np.random.default_rng(0).normal(size=shape) * np.arange(1, shape[1] + 1) + 9
+    made = plane(vectors := vectors.astype(np.float16))
+    assert made.shape == (shape[0], 2) and np.isfinite(made).all()
+    if shape[0] > SAMPLE:
+        expected = PCA(2).fit_transform(unit(vectors))
+        assert np.abs(np.corrcoef(made.T, expected.T)[:2, 2:]).diagonal().min() > 0.999
+
+
 def test_planted_wrong_targets(digits, found):
     rows = found[1].filter(found[1]["suspected_label"].is_valid()).to_pylist()
     suspected = {(row["shard"], row["row"]) for row in rows}
@@ -148,23 +170,37 @@ def test_planted_wrong_targets(digits, found):
     assert recall >= 0.8 and precision >= 0.8
 
 
-def test_planted_copies(digits, found):
-    """Of a kind, the copies that are in one group with what they are copies of; and of all that are grouped, those planted."""
-    group = {(r["shard"], r["row"]): r["copies"] for r in found[1].to_pylist() if r["copies"] is not None}
+def found_copies(digits, table) -> tuple[dict[str, float], float]:
+    """Of each kind, the share of copies that are in one group with what they are copies of; and of all that are grouped, the
+    share of those planted."""
+    group = {(r["shard"], r["row"]): r["copies"] for r in table.to_pylist() if r["copies"] is not None}
     hits = {kind: [] for kind in KINDS}
     for row, (kind, original) in enumerate(digits.copies):
         hits[kind].append(group.get((COPIES, row), -1) == group.get(original, -2))
     planted = {(COPIES, row) for row in range(len(digits.copies))} | {original for _, original in digits.copies}
-    precision = len(planted & set(group)) / len(group)
-    print({kind: np.mean(each) for kind, each in hits.items()}, f"precision {precision:.3f} of {len(group)}")
-    assert np.mean(hits["re-encoded"]) >= 0.8 and precision >= 0.8
+    return {kind: np.mean(each) for kind, each in hits.items()}, len(planted & set(group)) / len(group)
+
+
+def test_planted_copies(digits, found):
+    kinds, precision = found_copies(digits, found[1])
+    print(kinds, f"precision {precision:.3f}")
+    assert found[0]["by_hashes"] and precision >= 0.8
+    assert min(kinds["re-encoded"], kinds["resized"], kinds["mirrored"]) >= 0.8
+
+
+def test_without_hashes_mirrored_copies_are_not_found(digits, monkeypatch):
+    monkeypatch.setattr("levit_batch.results.near.review.OURS", ("shard", "row", "top_labels"))
+    said = review(digits.output)
+    kinds, precision = found_copies(digits, reviewed(digits.output))
+    print(kinds, f"precision {precision:.3f}")
+    assert not said["by_hashes"] and precision >= 0.8 and kinds["re-encoded"] >= 0.8 and kinds["mirrored"] == 0
 
 
 def test_the_table_names_rows_of_the_output(digits, found):
     said, ours = found
     table = good(digits.output)
     assert ours.select(["shard", "row"]).to_pylist() == table.select(["shard", "row"]).to_pylist()
-    assert said["rows"] == 952 and said["alone"] == 0
+    assert said["rows"] == 972 and said["alone"] == 0
     where = list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True))
     vectors = list_matrix(table["embedding"]).astype(np.float32)
     for row in ours.to_pylist()[::97]:
@@ -181,6 +217,7 @@ def test_the_command_and_its_page(digits, tmp_path, capsys):
     assert all(len(group) > 1 for group in shown["copies"])
     assert shown["labels"][0][0]["suspected_name"] != shown["labels"][0][0]["target_name"]
     page = (tmp_path / "page.html").read_text()
+    assert "Map of 972 rows by label" in page and page.count("<use ") >= 972
     assert "Copies 1" in page and page.count("data:image/jpeg") >= 20
     code, out, _ = run(capsys, digits.path)
     assert code == 0 and "suspected labels: targets, by confident learning" in out and "Outliers, the farthest first" in out
@@ -221,22 +258,6 @@ def test_in_a_store(tmp_path, s3, capsys):
         assert main([*words, "--json"]) == 0
         answer = json.loads(capsys.readouterr().out)
         assert answer.get("rows", 78) and answer.get("compared", 77) == 77
-
-
-def test_broken_off_it_leaves_the_last_table_and_repeated_it_writes_the_same(tmp_path):
-    made = make_output(tmp_path)
-    review(made.output)
-    before, files = reviewed(made.output), set(made.path.iterdir())
-
-    def broken_off(part, more, total):
-        if part == "comparing":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        review(made.output, 0.5, broken_off)
-    assert reviewed(made.output).equals(before, check_metadata=True) and set(made.path.iterdir()) == files
-    review(made.output)
-    assert reviewed(made.output).equals(before, check_metadata=True)
 
 
 def test_a_row_that_is_alone(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from levit_batch.job.chunks import Chunk, chunks_of_table
 from levit_batch.job.config import ComputeConfig
 from pipelines.cluster.sizing import Capacity, Nodes
-from pipelines.label import execute
-from pipelines.label.execute import LARGEST_GROUP, Execution, group
+from pipelines.label import ray_execution
+from pipelines.label.ray_execution import LARGEST_GROUP, RayExecution, group
 from pipelines.label.work import pack, record_block, unpack
 
 
@@ -49,10 +49,10 @@ def test_pixels_travel_as_one_row_without_a_copy():
     assert record_block({"rows": 1}) == pa.table({"record": ['{"rows": 1}']})
 
 
-def execution(compute: ComputeConfig, has: dict[str, float], monkeypatch) -> Execution:
+def execution(compute: ComputeConfig, has: dict[str, float], monkeypatch) -> RayExecution:
     """One that would run on a node that `has` this; Ray is not started."""
-    made, here = Execution.__new__(Execution), Capacity((Nodes(has),))
-    for place in ("pipelines.label.execute", "pipelines.cluster.session"):
+    made, here = RayExecution.__new__(RayExecution), Capacity((Nodes(has),))
+    for place in ("pipelines.label.ray_execution", "pipelines.cluster.session"):
         monkeypatch.setattr(f"{place}.capacity", lambda: here)
     made.prepared = SimpleNamespace(config=SimpleNamespace(compute=compute), gpu=True, output=None)
     made.run, made.say = SimpleNamespace(size=None), print
@@ -62,7 +62,7 @@ def execution(compute: ComputeConfig, has: dict[str, float], monkeypatch) -> Exe
 @pytest.mark.parametrize(("store", "address", "told"), [(1 << 60, None, 1), (1, None, 0), (1 << 60, "auto", 0)])
 def test_a_store_on_a_disk_is_told_once_where_pixels_pass_through_it(store, address, told, monkeypatch, capsys):
     """Of a cluster nobody here knows the disks."""
-    monkeypatch.setattr(execute, "measured_decode", lambda output, gpu: None)
+    monkeypatch.setattr(ray_execution, "measured_decode", lambda output, gpu: None)
     made = execution(ComputeConfig(address=address), {"CPU": 4, "GPU": 1, "object_store_memory": store}, monkeypatch)
     assert made._size(100).decoders == made._size(100).decoders == (3, 3, 3)
     lines = capsys.readouterr().out.splitlines()
@@ -71,6 +71,6 @@ def test_a_store_on_a_disk_is_told_once_where_pixels_pass_through_it(store, addr
 
 @pytest.mark.parametrize(("address", "decoders"), [(None, 15), ("auto", 3)])
 def test_only_on_a_cluster_do_earlier_runs_decide_how_many_decode(address, decoders, monkeypatch):
-    monkeypatch.setattr(execute, "measured_decode", lambda output, gpu: 2.1)
+    monkeypatch.setattr(ray_execution, "measured_decode", lambda output, gpu: 2.1)
     made = execution(ComputeConfig(address=address), {"CPU": 16, "GPU": 1}, monkeypatch)
     assert made._size(100).decoders[1] == decoders
