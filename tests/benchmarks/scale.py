@@ -86,9 +86,9 @@ def grow(args: argparse.Namespace, images: Path, checkpoint: Path, count: int, l
     return {"images": count, "replicas": replicas} | found
 
 
-def write_job(folder: Path, source: str, checkpoint: Path, compute: dict, output: str = "") -> Path:
+def write_job(folder: Path, source: str, checkpoint: Path, compute: dict, output: str = "", kind: str = "parquet") -> Path:
     sections = {
-        "source": {"path": source},
+        "source": {"path": source, "type": kind},
         "model": {"checkpoint": str(checkpoint)},
         "output": {"path": output or str(folder / "out")},
         "compute": compute,
