@@ -91,7 +91,8 @@ def test_the_errors_of_a_merged_file_cost_their_own_chunks_only(tmp_path):
     reopen_errors(plan, made.output)
     # As what another --retry-errors staged before it was killed.
     old = [at for at in made.output.own_files() if "/_staging/" in at.path]
-    reopened = Plan(done=[chunk], done_rows=record["rows"], live=plan.live, garbage=old)
+    reopened = Plan(done_rows=record["rows"], live=plan.live, garbage=old)
+    reopened.done.chunks.append(chunk)
     reopen_errors(reopened, made.output)
     assert old and not reopened.garbage, "what is staged anew is not cleared away"
     assert [(c.first, c.stop, c.staged) for c in plan.pending] == [(w.first, w.stop, True) for w in bad]
