@@ -4,7 +4,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from typing import Any
 
 import pyarrow as pa
@@ -75,7 +75,8 @@ def copied_images(
         shard = shards.get(file.folder)
         there = shard is not None and shard.version == file.written.version
         for rows in _runs(chosen.among(table.to_pylist())):
-            for row, data in zip(rows, _encoded(source, shard, rows) if there else repeat(None), strict=False):
+            images = chain(_encoded(source, shard, rows) if there else (), repeat(None))
+            for row, data in zip(rows, images, strict=False):
                 name = None
                 if row["error"] is None and data:
                     name = f"{file.folder}-{row['row']:09d}{ending(data)}"

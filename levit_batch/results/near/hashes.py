@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from levit_batch.results.near.neighbours import groups
-
 # Bits (of 64) in which the hashes of copies may differ: encoded again or resized; and mirrored, of which the odd columns of
 # frequencies are turned around, and those about as large as their median by chance.
 SAME, MIRRORED = 2, 4
@@ -59,3 +57,16 @@ def _spanning(pairs: np.ndarray, n: int) -> np.ndarray:
     group = groups(*pairs, n)
     rows = np.flatnonzero(group != np.arange(n))
     return np.stack([rows, group[rows]])
+
+
+def groups(first: np.ndarray, second: np.ndarray, n: int) -> np.ndarray:
+    """The group int32 [n] of each of n rows of which the pairs (first, second) [P] belong together: its lowest row number."""
+    group = np.arange(n, dtype=np.int32)
+    while True:
+        before = group.copy()
+        least = np.minimum(group[first], group[second])
+        np.minimum.at(group, group[first], least)
+        np.minimum.at(group, group[second], least)
+        group = group[group]
+        if np.array_equal(group, before):
+            return group

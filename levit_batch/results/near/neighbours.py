@@ -151,16 +151,3 @@ def merged(one: Near, other: Near) -> Near:
     order = np.argsort(distance, axis=1, kind="stable")[:, :k]
     distance, place = np.take_along_axis(distance, order, 1), np.take_along_axis(place, order, 1)
     return distance, np.where(np.isinf(distance), -1, place).astype(np.int32)
-
-
-def groups(first: np.ndarray, second: np.ndarray, n: int) -> np.ndarray:
-    """The group int32 [n] of each of n rows of which the pairs (first, second) [P] belong together: its lowest row number."""
-    group = np.arange(n, dtype=np.int32)
-    while True:
-        before = group.copy()
-        least = np.minimum(group[first], group[second])
-        np.minimum.at(group, group[first], least)
-        np.minimum.at(group, group[second], least)
-        group = group[group]
-        if np.array_equal(group, before):
-            return group

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
-from levit_batch.results.near.hashes import look_alikes
+from levit_batch.results.near.hashes import groups, look_alikes
 from levit_batch.results.near.kept import Kept
-from levit_batch.results.near.neighbours import BLOCK, PAIRS, K, Work, groups, neighbours
+from levit_batch.results.near.neighbours import BLOCK, PAIRS, K, Work, neighbours
 from levit_batch.results.near.plane import plane
 from levit_batch.results.near.spill import Spilled, spilling
 from levit_batch.results.near.suspects import COLUMNS, Suspects

@@ -7,8 +7,7 @@ from PIL import Image, ImageOps
 from levit_batch.pixels.decode import decode
 from levit_batch.pixels.hashes import perceptual_hash
 from levit_batch.results.near import hashes as module
-from levit_batch.results.near.hashes import MIRRORED, ODD, SAME, bit_count, look_alikes
-from levit_batch.results.near.neighbours import groups
+from levit_batch.results.near.hashes import MIRRORED, ODD, SAME, bit_count, groups, look_alikes
 from tests.support.images import CHINA, FLOWER, encode
 
 

@@ -13,7 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from levit_batch.errors import OutputError
 from levit_batch.results.near import neighbours as module
-from levit_batch.results.near.neighbours import groups, neighbours
+from levit_batch.results.near.hashes import groups
+from levit_batch.results.near.neighbours import neighbours
 from levit_batch.results.near.plane import SAMPLE, plane
 from levit_batch.results.near.review import review
 from levit_batch.results.near.spill import Spilled, best_two
