@@ -37,10 +37,10 @@ class Done:
     There may be a million: of a shard whose files are all known, only its name stays, and they are made when they are asked for.
     """
 
-    def __init__(self, live: Live = NO_FILES):
+    def __init__(self, live: Live = NO_FILES, chunks: Iterable[Chunk] = ()):
         self.live, self.known, self.gone = live, 0, set()
         self.shards: list[Shard] = []
-        self.chunks: list[Chunk] = []
+        self.chunks = list(chunks)
 
     def add_shard(self, shard: Shard, files: int) -> None:
         """All `files` files of the shard count."""

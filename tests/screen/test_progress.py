@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from levit_batch.job.chunks import Chunk
-from levit_batch.table.plan import Plan
+from levit_batch.table.plan import Done, Plan
 from pipelines.screen.progress import Display, clock
 
 
@@ -22,7 +22,7 @@ def record(rows, **errors):
 
 def test_what_was_done_before_counts_and_it_ends_at_a_hundred():
     shown, file = display(terminal=False)
-    plan = Plan(chunks=3, rows=300, done_rows=100, done=[chunk(0, 100)], pending=[chunk(100, 200), chunk(200, 300)])
+    plan = Plan(chunks=3, rows=300, done_rows=100, done=Done(chunks=[chunk(0, 100)]), pending=[chunk(100, 200), chunk(200, 300)])
     with shown.run(plan):
         assert file.getvalue().startswith(" 33%  100 of 300 rows")
         shown.add(record(100, decode=2))
@@ -57,7 +57,7 @@ def test_chunks_are_counted_where_rows_are_unknown():
 
 def test_nothing_pending_shows_nothing():
     shown, file = display(terminal=False)
-    with shown.run(Plan(chunks=1, rows=5, done_rows=5, done=[chunk(0, 5)])):
+    with shown.run(Plan(chunks=1, rows=5, done_rows=5, done=Done(chunks=[chunk(0, 5)]))):
         pass
     assert file.getvalue() == ""
 

@@ -14,7 +14,7 @@ from levit_batch.table.live import look
 from levit_batch.table.manifest import read_manifest
 from levit_batch.table.merge import Merge, groups_of, parts_of
 from levit_batch.table.output import Written
-from levit_batch.table.plan import Plan
+from levit_batch.table.plan import Done, Plan
 from levit_batch.table.read import read_table, require_files, scan
 from levit_batch.table.reopen import reopen_errors
 from levit_batch.table.write import ROW_GROUP_ROWS, read_record
@@ -86,13 +86,11 @@ def test_the_errors_of_a_merged_file_cost_their_own_chunks_only(tmp_path):
     (whole,) = require_files(made.output)
     record = read_record(whole.place)
     chunk = Chunk(record["shard"], "", whole.written.version, whole.written.first, whole.written.stop)
-    plan = Plan(done_rows=record["rows"], live=look(made.output))
-    plan.done.chunks.append(chunk)
+    plan = Plan(done=Done(chunks=[chunk]), done_rows=record["rows"], live=look(made.output))
     reopen_errors(plan, made.output)
     # As what another --retry-errors staged before it was killed.
     old = [at for at in made.output.own_files() if "/_staging/" in at.path]
-    reopened = Plan(done_rows=record["rows"], live=plan.live, garbage=old)
-    reopened.done.chunks.append(chunk)
+    reopened = Plan(done=Done(chunks=[chunk]), done_rows=record["rows"], live=plan.live, garbage=old)
     reopen_errors(reopened, made.output)
     assert old and not reopened.garbage, "what is staged anew is not cleared away"
     assert [(c.first, c.stop, c.staged) for c in plan.pending] == [(w.first, w.stop, True) for w in bad]
