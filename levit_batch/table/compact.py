@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from levit_batch.errors import OutputError
 from levit_batch.table.books import Change, keep
 from levit_batch.table.live import Live, look
 from levit_batch.table.merge import Merge, stage
-from levit_batch.table.output import STAGING, UNMEASURED, Output, Written
+from levit_batch.table.output import STAGING, Output, Written
 from levit_batch.table.publish import commit, finish_publish, marked
 
 ROWS, BYTES = 1_000_000, 512 << 20  # of a merged file, at most
@@ -31,22 +30,12 @@ def compact(
 
     require: raises when the output is not this process's any more. step: told of bytes done, and all that are to be.
     """
-    there = _mark(output)
+    there = output.marked()
     with marked(output, mark := OWN if there is None else there):
         files = _compact(output, require, rows, step, mark)
         if mark == OWN and (files["bytes"] or there):
-            output.place.join(UNMEASURED).delete()
+            output.unmark(OWN)
         return files
-
-
-def _mark(output: Output) -> bytes | None:
-    """What another that was broken off, or is to be measured, left said of the table; None: nothing."""
-    try:
-        return output.place.join(UNMEASURED).read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as e:
-        raise OutputError(f"{output}: cannot be read: {e}") from None
 
 
 def _compact(
@@ -62,7 +51,7 @@ def _compact(
     merges = [merge for folder in sorted(live) for merge in neighbours(folder, live[folder], rows)]
     total, done = sum(merge.bytes for merge in merges), 0
     if merges:
-        output.write(UNMEASURED, mark)  # a store is listed again, should this be killed
+        output.mark(mark)  # a store is listed again, should this be killed
         for some in _steps(merges):
             step(done, total)
             _merge_all(output, require, live, some)

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -144,6 +145,26 @@ class Output:
             self.place.join(name).write_bytes(data)
         except OSError as e:
             raise OutputError(f"output.path: {self.place.join(name).url} cannot be written: {e}") from None
+
+    def mark(self, mark: bytes | None = None) -> bytes:
+        """Say that the table may be another than was measured: with `mark`, or with one that nobody else has; returns it."""
+        mark = secrets.token_bytes(8) if mark is None else mark
+        self.write(UNMEASURED, mark)
+        return mark
+
+    def marked(self) -> bytes | None:
+        """Who said so last; None: nobody."""
+        try:
+            return self.place.join(UNMEASURED).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise OutputError(f"{self}: cannot be read: {e}") from None
+
+    def unmark(self, mark: bytes | None) -> None:
+        """Measured, as far as whoever left `mark` could know: another's, that came meanwhile, stays for the next run."""
+        if mark is not None and self.marked() == mark:
+            self.place.join(UNMEASURED).delete()
 
     def require_writable(self) -> None:
         """Raises OutputError when nothing can be written here; finds out by writing."""

@@ -12,7 +12,7 @@ from levit_batch.job.row import kept_name
 from levit_batch.table.books import Change, keep
 from levit_batch.table.live import look
 from levit_batch.table.manifest import Manifest, NewFiles, read_manifest, write_manifest
-from levit_batch.table.output import MANIFEST, UNMEASURED, Output, folder_of
+from levit_batch.table.output import MANIFEST, Output, folder_of
 from levit_batch.table.plan import Plan, Replacement
 from levit_batch.table.read import chunk_files, read_file
 from levit_batch.table.replace import clear_staged, replace_shard, require_files
@@ -51,15 +51,13 @@ def check_gone(
     return gone
 
 
-def announce(plan: Plan, output: Output, drop_vanished: bool) -> bool:
+def announce(plan: Plan, output: Output, drop_vanished: bool) -> bytes | None:
     """Before the table changes: what was measured of it no longer holds, also for the next run, should this one be killed.
 
-    True when this run is going to change it.
+    The mark that says so, when this run is going to change it.
     """
     changes = bool(plan.pending or plan.replacements or (plan.vanished and (drop_vanished or plan.together)))
-    if changes:
-        output.write(UNMEASURED, b"")
-    return changes
+    return output.mark() if changes else None
 
 
 def settle(
@@ -128,7 +126,7 @@ def publish(output: Output, names: Mapping[str, frozenset[str]], require: Callab
         replace_shard(output, folder, files)
 
 
-def finish_publish(output: Output, require: Callable[[], None], mark: bytes = b"") -> None:
+def finish_publish(output: Output, require: Callable[[], None], mark: bytes | None = None) -> None:
     """Bring to its end what a run began that was cut off while it replaced shards; what is gone by now is labelled again."""
     manifest = read_manifest(output)
     if manifest is None or not manifest.publishing:
@@ -154,7 +152,7 @@ def finish_publish(output: Output, require: Callable[[], None], mark: bytes = b"
 
 
 @contextlib.contextmanager
-def marked(output: Output, mark: bytes = b"") -> Iterator[None]:
+def marked(output: Output, mark: bytes | None = None) -> Iterator[None]:
     """Whoever is broken off inside says that the table may be another than was measured: a run beside may have said it is not.
 
     mark: what is said, where no run beside is known of.
@@ -163,5 +161,5 @@ def marked(output: Output, mark: bytes = b"") -> Iterator[None]:
         yield
     except BaseException as e:
         with contextlib.suppress(OutputError):
-            output.write(UNMEASURED, b"" if isinstance(e, LockedError) else mark)
+            output.mark(None if isinstance(e, LockedError) else mark)
         raise

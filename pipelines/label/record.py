@@ -16,7 +16,7 @@ from levit_batch.results.looks import Looks
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
 from levit_batch.table.manifest import Manifest, NewFiles
-from levit_batch.table.output import DATA, UNMEASURED
+from levit_batch.table.output import DATA
 from levit_batch.table.plan import Plan
 from levit_batch.table.read import shard_names
 from levit_batch.table.stats import add_stats
@@ -62,7 +62,9 @@ class RunRecord:
         self.size: Size | None = None
         self.vanished = shard_names(prepared.output, plan.vanished[:NAMES])
         self.count: int | None = None  # chunk files in the whole table
-        self.written = self.changes = False  # whether its end is recorded; whether it changes the table
+        self.written = False  # whether its end is recorded
+        self.changes: bytes | None = None  # its mark, when it changes the table
+        self.marked = prepared.output.marked()  # by one before it
 
     def add(self, record: dict[str, Any]) -> None:
         if "failed" in record:
@@ -115,7 +117,7 @@ class RunRecord:
         except BaseException as e:
             with contextlib.suppress(OutputError):  # what was raised may be that the output cannot be written
                 if self.changes:  # again: a run beside this one may have measured before all of it was done
-                    self.prepared.output.write(UNMEASURED, b"")
+                    self.prepared.output.mark()
                 if not self.written:
                     self.write("interrupted" if interrupted(e) else "failed")
             raise
@@ -132,8 +134,8 @@ class RunRecord:
                 f"them again. {chunk}: {reason}"
             )
         output, config = self.prepared.output, self.prepared.config
-        unmeasured, metrics = output.place.join(UNMEASURED), output.read_json("metrics.json")
-        if metrics and not self.changes and not unmeasured.exists():
+        metrics = output.read_json("metrics.json")
+        if metrics and not self.changes and output.marked() is None:
             return RunResult(self._exit_code(metrics), self.write("nothing new"), metrics)
         state = "done with errors" if self.errors else "done" if self.plan.pending else "nothing new"
         record = self.write(state, drift=drift_of(output, self.name, self.stats(), config.drift))
@@ -143,7 +145,7 @@ class RunRecord:
         looks = self.keep_looks(manifest)
         metrics = evaluate(output, self.prepared.source, sums=manifest.sums, looks=looks)
         self.written = True
-        unmeasured.delete()
+        output.unmark(self.changes or self.marked)
         return RunResult(self._exit_code(metrics), record, metrics)
 
     def keep_looks(self, manifest: Manifest) -> Looks:

@@ -40,7 +40,7 @@ def main() -> int:
 
 def thousand(first: int, stop: int, counts: Counter[str]) -> int:
     """Decodes mutants in a child process until the first that ends it; returns how far it came."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=decode_all, args=(first, stop, theirs))
     child.start()

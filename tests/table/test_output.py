@@ -80,6 +80,21 @@ def test_empty_folders_of_ours_go_and_no_others(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("store", [False, True])
+def test_the_mark_of_another_run_stays(tmp_path, store):
+    """One that was taken for dead says that it may have changed the table, while the one beside it measures."""
+    found = output(tmp_path, store=store)
+    assert found.marked() is None
+    own = found.mark()
+    found.unmark(own)
+    assert found.marked() is None
+    own, others = found.mark(), found.mark()
+    found.unmark(own)
+    assert own != others == found.marked()
+    found.unmark(None)
+    assert found.marked() == others
+
+
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     found = output(tmp_path)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
