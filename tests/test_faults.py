@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.support.fault_cases import staged, wrong
+from tests.support.fault_cases import Case, staged, wrong
 from tests.support.models import TINY, signal_model
 from tests.support.nights_engine import Engine
 from tests.support.nights_images import Model
@@ -32,6 +32,13 @@ def test_a_command_that_was_disturbed_ends_well_the_next_time(engine, tmp_path, 
         for case in [*last, *random.Random(seed).sample(cases, CASES)]:
             _, why = wrong(stage, case)
             assert not why, f"python -m tests.benchmarks.faults {case}\n{why}"
+
+
+def test_retrying_errors_goes_on_with_what_a_killed_one_had_cut_out_of_merged_files(engine, tmp_path):
+    with staged(engine, tmp_path, "retry", "disk") as stage:
+        at = next(at for at, made in enumerate(stage.trace, 1) if made == ("replace", "/files.parquet"))
+        _, why = wrong(stage, Case("retry", "disk", at, "kill before"))
+        assert not why, why
 
 
 @pytest.fixture

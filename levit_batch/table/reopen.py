@@ -34,6 +34,9 @@ def reopen_errors(plan: Plan, output: Output) -> None:
         if record.get("stats"):
             plan.before[f"{DATA}/{output.chunk_name(chunk)}"] = record["stats"]
     _stage_beside(plan, output)
+    # One that was killed here may have left the same names, which the plan knew no use for.
+    staged = {output.place.join(STAGING, at, name).path for at, one in plan.replacements.items() for name in one.names}
+    plan.garbage = [file for file in plan.garbage if file.path not in staged]
 
 
 def _reopen_parts(plan: Plan, output: Output, merged: Chunk, parts: list[list[int]]) -> None:

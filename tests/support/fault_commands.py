@@ -35,8 +35,8 @@ from tests.support.nights_images import BROKEN, NOT_AN_IMAGE, encoded
 from tests.support.nights_stores import STORES, Disk
 
 LATER = 7  # an image whose file comes after the first night
-FIRST = {"a": [1, 2, 3, 4, 5, 6], "b": [LATER, 8, BROKEN, 10], "c": [11, 12]}
-SECOND = {"a": [1, 2, 3, 14, 15, 6, 16], "b": [LATER, 8, BROKEN, 10], "d": [17, 18, 19]}
+FIRST = {"a": [1, 2, 3, 4, 5, 6], "b": [LATER, 8, 9, 13, BROKEN, 10], "c": [11, 12]}
+SECOND = {"a": [1, 2, 3, 14, 15, 6, 16], "b": [LATER, 8, 9, 13, BROKEN, 10], "d": [17, 18, 19]}
 Row = tuple[Any, ...]
 
 
