@@ -45,8 +45,6 @@ def _reopen_parts(plan: Plan, output: Output, merged: Chunk, parts: list[list[in
     file = written_of(output.file_name(merged))
     again = [replace(merged, first=first, stop=stop, staged=True) for first, stop, errors in parts if errors]
     names = {cut_out(output, folder, file, rows[0][0], rows[-1][1]) for rows in runs_of_good(parts)}
-    fresh = {output.place.join(STAGING, folder, name).path for name in names}  # over what a killed run left, maybe
-    plan.garbage = [at for at in plan.garbage if at.path not in fresh]
     before = plan.replacements.get(folder)
     others = before.names if before else {one.name for one in plan.live[folder]}
     names |= (others - {file.name}) | {output.file_name(chunk) for chunk in again}
