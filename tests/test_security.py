@@ -18,6 +18,7 @@ from levit_batch.pixels.decode import decode
 from levit_batch.results.metrics import measure
 from levit_batch.results.page.card import render_card
 from levit_batch.results.page.templates import environment
+from levit_batch.table import manifest
 from levit_batch.table.compact import compact
 from levit_batch.table.manifest import as_table, read_manifest, write_manifest
 from levit_batch.table.read import require_files, scan
@@ -65,15 +66,21 @@ def test_no_name_of_a_shard_leads_out_of_its_folder(tmp_path, shard):
         assert os.path.normpath(at) == at and within[0] == ("_staging" if staged else "data") and len(within) == 3
 
 
+def by_another(output, content):
+    """A manifest that another process wrote: this one knows nothing of it."""
+    write_manifest(output, content)
+    manifest._last.clear()
+
+
 @pytest.mark.parametrize("path", ["data/../../x.parquet", "/etc/passwd", "../x.parquet", "data/{folder}/../../../x.parquet"])
 def test_a_manifest_of_somebody_else_leads_nowhere(tmp_path, path):
     made = make_output(tmp_path)
     (tmp_path / "x.parquet").write_bytes(b"not to be read")
     compact(made.output, lambda: None)
-    manifest = read_manifest(made.output)
-    files = manifest.files.to_pylist()
+    honest = read_manifest(made.output)
+    files = honest.files.to_pylist()
     files[0]["path"] = path.format(folder=require_files(made.output)[0].folder)
-    write_manifest(made.output, replace(manifest, files=as_table(files)))
+    by_another(made.output, replace(honest, files=as_table(files)))
     assert read_manifest(made.output) is None, "it is made again from the files"
     assert sum(table.num_rows for table in scan(made.output)) == made.table.num_rows
 
@@ -84,8 +91,7 @@ def test_folders_that_are_to_be_replaced_are_the_outputs_own(tmp_path):
     victim.parent.mkdir()
     victim.write_bytes(b"precious")
     compact(made.output, lambda: None)
-    manifest = read_manifest(made.output)
-    write_manifest(made.output, replace(manifest, publishing=("../victim",)))
+    by_another(made.output, replace(read_manifest(made.output), publishing=("../victim",)))
     compact(made.output, lambda: None)
     assert victim.read_bytes() == b"precious"
 
@@ -127,9 +133,9 @@ def test_a_checkpoint_that_asks_for_a_huge_model_is_refused_before_it_takes_memo
                                 "SGI", "SPIDER", "TGA", "TIFF", "WEBP")] + [("BLP", "P"), ("MSP", "1"), ("XBM", "1")],
 )  # fmt: skip
 def test_too_many_pixels_are_refused_in_every_format(form, mode):
-    data = encode(Image.new("RGB", (1024, 1024)).convert(mode), form)
-    with pytest.raises(RowError, match="^bomb: 1024x1024 pixels"):
-        decode(data, max_pixels=1_000_000)
+    data = encode(Image.new("RGB", (256, 256)).convert(mode), form)
+    with pytest.raises(RowError, match=r"^bomb: \d+x\d+ pixels"):
+        decode(data, max_pixels=60_000)
 
 
 def test_pages_and_cards_escape_what_others_wrote(tmp_path):

@@ -246,6 +246,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("override", "says"), MISTAKES.items())
 def test_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, override, says):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("levit_batch.storage.retry.FIRST_WAIT", 0.01)  # for a Hub that is not there
     code = main(["finetune", str(DEMO), "--set", f"output.path={tmp_path / 'out'}", "--set", override])
     error = capsys.readouterr().err.strip()
     assert code == 2 and says in error and "\n" not in error

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.patch.undo()
+        gc.collect()  # what those that were killed left open fails as it closes, in the midst of whatever runs then
 
     def prepare(self, config: JobConfig, gpu: bool, output: Output) -> Prepared:
         self.planned.last = prepare(config, gpu, output)
