@@ -297,8 +297,8 @@ class Sequence:
             raise WrongError(f"ended with {ended}, and changed the table")
         if "max_gone_rate" in ended.said and self.world.moves_rows:
             there = {row.key for rows in self.world.truth().values() for row in rows}
-            gone = len(before.keys() - there)
-            if gone <= most * before.rows and self.world.key_column == "file_name":
-                raise WrongError(f"stopped for {gone} of {before.rows} rows")
+            gone = len(after.keys() - there)  # what a killed night had begun is brought to its end first
+            if gone <= most * after.rows and self.world.key_column == "file_name":
+                raise WrongError(f"stopped for {gone} of {after.rows} rows")
         elif not self.world.refused():
             raise WrongError(f"ended with {ended}, but the source can be read")
