@@ -15,7 +15,10 @@ def bars() -> Iterator[Step]:
     tasks: dict = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("left:"), TimeRemainingColumn())
     on = InertConsole(stderr=True)
-    with Progress(*columns, console=on, transient=True, redirect_stdout=False, disable=not on.is_terminal) as shown:
+    if not on.is_terminal:  # rich before 15 writes an empty line there
+        yield lambda part, more, total: None
+        return
+    with Progress(*columns, console=on, transient=True, redirect_stdout=False) as shown:
 
         def step(part: str, more: int, total: int | None) -> None:
             if part not in tasks:
