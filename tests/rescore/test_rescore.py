@@ -57,6 +57,16 @@ def rows(output):
     return pa.concat_tables([one.replace_schema_metadata() for one in scan(output)]).combine_chunks()
 
 
+def alike(one, other):
+    """The same rows; scores to their last bits, which may depend on how rows lie in memory (numpy 1.26)."""
+    floats = ("score", "top_scores", "logits")
+    assert one.drop_columns(floats).equals(other.drop_columns(floats))
+    for name in floats:
+        a, b = (t[name] if name == "score" else pc.list_flatten(t[name]) for t in (one, other))
+        assert np.allclose(np.array(a, np.float64), np.array(b, np.float64), rtol=2**-10, equal_nan=True)  # logits are float16
+    return True
+
+
 def float16_error(table, weight):
     """[N]: how far a difference of two logits may be off, as each number of an embedding is off by 2^-11 of itself."""
     return 2 * (np.abs(list_matrix(table["embedding"]).astype(np.float64)) @ np.abs(weight.T)).max(1) * 2**-11
@@ -253,7 +263,7 @@ def test_merged_files_and_arrow_files_are_read_as_well(table, head, tmp_path, mo
     assert result.record["rows"] == 0 and rows(cut).equals(rows(plain))
     arrow = labelled(tmp_path / "arrow", source=KEPT, predict={"logits": True}, output={"format": "arrow"})
     _, streams = rescored(arrow, head, tmp_path / "streams")
-    assert rows(streams).equals(rows(plain)) and require_files(streams)[0].place.path.endswith(".arrow")
+    assert alike(rows(streams), rows(plain)) and require_files(streams)[0].place.path.endswith(".arrow")
 
 
 def test_from_a_store_into_a_store(table, head, tmp_path, s3):
