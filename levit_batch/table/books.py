@@ -83,8 +83,8 @@ class _Keeping:
         stays[[self.before[path] for path in stay]] = True
         files = merged(self.old, stays, pa.concat_tables([self.new.take(written), as_table(one for one, _ in read)]))
         sums = self._sums(self.before.keys() - stay, again, add_stats(stats for _, stats in read))
-        found = tuple(one["path"] for one, _ in read)
-        return Manifest(files, sums or self._all(files), found, looked=self.live.looked)
+        read_anew = tuple(one["path"] for one, _ in read)
+        return Manifest(files, sums or self._all(files), read_anew, looked=self.live.looked)
 
     def _wanted(self, folder: str) -> Iterator[tuple[str, Written | None]]:
         """The paths of one folder's files as they will be named, and what a listing said of each."""

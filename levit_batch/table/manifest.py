@@ -54,15 +54,15 @@ _last: dict[bytes, "Manifest | None"] = {}  # the one read or written last, by a
 
 @dataclass(frozen=True)
 class Manifest:
-    """files: `SCHEMA`, sorted by path. sums: of all rows; None where they are not known. found: paths of the files that no book
-    had when it was made; not stored. publishing: the folders that a run was about to replace when it was written: their files are
-    named where they are staged, and others may still be seen in the folder. looked: when the folder was looked at (ns): what
-    changed later, by a run beside, is not in it.
+    """files: `SCHEMA`, sorted by path. sums: of all rows; None where they are not known. read_anew: paths of the files that
+    no book had when it was made; not stored. publishing: the folders that a run was about to replace when it was written:
+    their files are named where they are staged, and others may still be seen in the folder. looked: when the folder was
+    looked at (ns): what changed later, by a run beside, is not in it.
     """
 
     files: pa.Table
     sums: Stats | None
-    found: tuple[str, ...] = ()
+    read_anew: tuple[str, ...] = ()
     publishing: tuple[str, ...] = ()
     looked: int = 0
 
@@ -71,8 +71,8 @@ class Manifest:
         staged = pc.starts_with(self.files["path"], f"{STAGING}/")
         moved = self.files.filter(staged)
         moved = moved.set_column(0, "path", pc.replace_substring_regex(moved["path"], f"^{STAGING}/", f"{DATA}/"))
-        found = tuple(path.replace(f"{STAGING}/", f"{DATA}/", 1) for path in self.found)
-        return Manifest(merged(self.files, ~staged.to_numpy(), moved), self.sums, found, looked=self.looked)
+        read_anew = tuple(path.replace(f"{STAGING}/", f"{DATA}/", 1) for path in self.read_anew)
+        return Manifest(merged(self.files, ~staged.to_numpy(), moved), self.sums, read_anew, looked=self.looked)
 
     @functools.cached_property
     def slices(self) -> dict[str, tuple[int, int]]:
@@ -139,7 +139,7 @@ def write_manifest(output: Output, manifest: Manifest) -> None:
     pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     data = sink.getvalue()
     output.write(MANIFEST, data)
-    _remember(_key(data), replace(manifest, sums=json.loads(sums), found=()))
+    _remember(_key(data), replace(manifest, sums=json.loads(sums), read_anew=()))
 
 
 def merged(old: pa.Table, stays: np.ndarray, new: pa.Table) -> pa.Table:

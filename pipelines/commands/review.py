@@ -30,14 +30,14 @@ def run(args: argparse.Namespace) -> int:
     output = open_output(args.output)
     near = NEAR if args.near is None else args.near
     with bars() as step:
-        said = review(output, near, step) if args.address is None else _on_cluster(args.address, output, near, step)
+        summary = review(output, near, step) if args.address is None else _on_cluster(args.address, output, near, step)
     shown = examples(output)
     if args.html:
-        _write_page(args, output, said, shown)
+        _write_page(args, output, summary, shown)
     if args.json:
-        print(json.dumps({**said, "table": output.place.join(REVIEW).url, "examples": plain(shown)}))
+        print(json.dumps({**summary, "table": output.place.join(REVIEW).url, "examples": plain(shown)}))
     else:
-        _print(said, shown)
+        _print(summary, shown)
         print(f"table: {output.place.join(REVIEW).url}" + (f"   page: {args.html}" if args.html else ""))
     return 0
 
@@ -48,7 +48,7 @@ def _on_cluster(*arguments: Any) -> dict[str, Any]:
     return review_on(*arguments)
 
 
-def _write_page(args: argparse.Namespace, output: Any, said: dict[str, Any], shown: dict[str, Any]) -> None:
+def _write_page(args: argparse.Namespace, output: Any, summary: dict[str, Any], shown: dict[str, Any]) -> None:
     from levit_batch.results.near.looked_up import points
     from levit_batch.results.page.formats import count
     from levit_batch.results.page.plots import label_map
@@ -60,33 +60,33 @@ def _write_page(args: argparse.Namespace, output: Any, said: dict[str, Any], sho
     plot = f"Map of {count(len(some))} rows by label", label_map(some["x"], some["y"], some["label"], job["class_names"])
     groups = [(f"Copies {number}", picks) for number, picks in enumerate(shown["copies"], 1)]
     groups += [(title, [pick for picks in shown[kind] for pick in picks]) for kind, title in TITLES.items()]
-    page = render_rows("Review", args.output, job, groups, tuple(_lines(said)), plot)
+    page = render_rows("Review", args.output, job, groups, tuple(_lines(summary)), plot)
     place(args.html).write_bytes(page.encode())
 
 
 TITLES = {"outliers": "Outliers, the farthest first", "labels": "Suspected labels, the likeliest wrong first"}
 
 
-def _lines(said: dict[str, Any]) -> list[str]:
+def _lines(of: dict[str, Any]) -> list[str]:
     from levit_batch.results.page.formats import count, figure
 
-    by = {"target": "targets, by confident learning", "heads": "predictions on which the heads disagree"}.get(said["labels_by"])
+    by = {"target": "targets, by confident learning", "heads": "predictions on which the heads disagree"}.get(of["labels_by"])
     return [
-        f"{count(said['copies'])} copies in {count(said['copy_groups'])} groups: nearer than {figure(said['copy_distance'])}"
-        + (", or of nearly the same hash, mirrored or not" if said["by_hashes"] else ""),
-        f"{count(said['outliers'])} outliers: the mean of the ten nearest is farther than {figure(said['outlier_distance'])}",
-        f"{count(said['suspected_labels'])} suspected labels: {by}" if by else
+        f"{count(of['copies'])} copies in {count(of['copy_groups'])} groups: nearer than {figure(of['copy_distance'])}"
+        + (", or of nearly the same hash, mirrored or not" if of["by_hashes"] else ""),
+        f"{count(of['outliers'])} outliers: the mean of the ten nearest is farther than {figure(of['outlier_distance'])}",
+        f"{count(of['suspected_labels'])} suspected labels: {by}" if by else
         "no labels are suspected: that takes a target (source.target_column) or predict.per_head",
-        f"of {count(said['rows'])} rows, each held against those that share one of its two best labels; "
-        f"{count(said['alone'])} had none to be held against",
+        f"of {count(of['rows'])} rows, each held against those that share one of its two best labels; "
+        f"{count(of['alone'])} had none to be held against",
     ]  # fmt: skip
 
 
-def _print(said: dict[str, Any], shown: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any], shown: dict[str, Any]) -> None:
     from pipelines.screen.console import console, table
 
     out = console()
-    for line in _lines(said):
+    for line in _lines(summary):
         print(line)
     for kind, title in (("copies", "Copies, the closest first"), *TITLES.items()):
         picks = [pick for each in shown[kind] for pick in each]

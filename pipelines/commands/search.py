@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
         page = render_rows("Nearest rows", args.output, job, [("Asked for", [query]), ("Nearest", lined)])
         place(args.html).write_bytes(page.encode())
     if args.json:
-        asked, found = {name: query[name] for name in ("shard", "row")}, [_plain(pick) for pick in nearest]
-        print(json.dumps({"query": asked, "compared": compared, "nearest": found}))
+        asked, rows = {name: query[name] for name in ("shard", "row")}, [_plain(pick) for pick in nearest]
+        print(json.dumps({"query": asked, "compared": compared, "nearest": rows}))
     else:
         _print(nearest, compared)
         if args.html:

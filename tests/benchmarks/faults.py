@@ -10,26 +10,18 @@ it leaves undisturbed, and nothing else.
 
 import argparse
 import contextlib
-import os
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
-from tests.benchmarks.nights import engine_of
+from tests.benchmarks.nights import ready
 
 
 def main() -> int:
     arguments = parse()
-    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    try:
-        with engine_of(folder) as engine:
-            return play_all(arguments, engine, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ready("faults-") as (engine, folder):
+        return play_all(arguments, engine, folder)
 
 
 def parse() -> argparse.Namespace:

@@ -11,7 +11,6 @@ import argparse
 import gc
 import json
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -22,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.benchmarks.nights import engine_of
+from tests.benchmarks.nights import ready
 
 WARM, CHANGES = 200, 10  # nights until the first look; nights from one change to the next
 MORE = {"memory": 30e6, "objects": 5_000, "files": 0, "threads": 0, "shm": 0, "temporary": 0, "output": 0}  # that may be
@@ -32,14 +31,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nights", type=int, default=1440)
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="leaks-"))
-    tempfile.tempdir = str(folder / "temporary")
-    os.mkdir(tempfile.tempdir)
-    try:
-        with engine_of(folder) as engine, pytest.MonkeyPatch.context() as patch:
-            return nights(engine, folder, patch, arguments.nights)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ready("leaks-") as (engine, folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder / "temporary"))
+        os.mkdir(tempfile.tempdir)
+        return nights(engine, folder, patch, arguments.nights)
 
 
 def nights(engine: Any, folder: Path, patch: pytest.MonkeyPatch, count: int) -> int:

@@ -28,14 +28,9 @@ RARE = 13  # of so many sequences one is on S3, which is slow
 
 def main() -> int:
     arguments = parse()
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    folder = Path(tempfile.mkdtemp(prefix="nights-"))
-    os.environ["HF_HOME"] = str(folder / "hub")
-    try:
-        with engine_of(folder) as engine:
-            return play_all(arguments, engine, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    with ready("nights-") as (engine, folder):
+        return play_all(arguments, engine, folder)
 
 
 def parse() -> argparse.Namespace:
@@ -51,15 +46,18 @@ def parse() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def engine_of(folder: Path) -> Iterator["Engine"]:
-    """The product, ready for nights, with a tiny checkpoint saved in `folder`."""
-    from tests.support.models import TINY, signal_model
-    from tests.support.nights_engine import Engine
-    from tests.support.nights_images import Model
+def ready(prefix: str) -> Iterator[tuple["Engine", Path]]:
+    """The product, ready to be played with, and a folder, which has a tiny checkpoint and goes at the end."""
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(folder / "hub")}  # before the Hub's client is imported
+        from tests.support.models import TINY, signal_model
+        from tests.support.nights_engine import Engine
+        from tests.support.nights_images import Model
 
-    signal_model(TINY.with_labels([f"LABEL_{i}" for i in range(10)])).save_pretrained(folder / "checkpoint")
-    with Engine(Model(folder / "checkpoint")) as engine:
-        yield engine
+        signal_model(TINY.with_labels([f"LABEL_{i}" for i in range(10)])).save_pretrained(folder / "checkpoint")
+        with Engine(Model(folder / "checkpoint")) as engine:
+            yield engine, folder
 
 
 def play_all(arguments: argparse.Namespace, engine: "Engine", folder: Path) -> int:

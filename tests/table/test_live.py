@@ -162,9 +162,9 @@ def test_a_manifest_is_read_once_until_it_is_another(made, monkeypatch):
     before = read_manifest(made.output)
     assert read_manifest(made.output) is before
     monkeypatch.setattr("levit_batch.table.manifest._manifest_of", None)
-    write_manifest(made.output, replace(before, found=("data/a/b",), looked=7))
+    write_manifest(made.output, replace(before, read_anew=("data/a/b",), looked=7))
     again = read_manifest(made.output)
-    assert (again.looked, again.found, again.sums) == (7, (), before.sums)
+    assert (again.looked, again.read_anew, again.sums) == (7, (), before.sums)
 
 
 @pytest.mark.parametrize("pieces", [1, 20_000])

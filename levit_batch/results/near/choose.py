@@ -127,9 +127,9 @@ def _vectors(output: Output, where: list[Where]) -> np.ndarray:
         table = table.filter(pa.array(some))
         return list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True)), unit(vectors[some])
 
-    found = [part for part in over_vectors(files, ("shard", "row"), wanted)]
-    place = {at: i for i, at in enumerate(at for part in found for at in part[0])}
-    return np.concatenate([part[1] for part in found])[[place[at] for at in where]]
+    parts = [part for part in over_vectors(files, ("shard", "row"), wanted)]
+    place = {at: i for i, at in enumerate(at for part in parts for at in part[0])}
+    return np.concatenate([part[1] for part in parts])[[place[at] for at in where]]
 
 
 def spread(vectors: np.ndarray, n: int) -> list[int]:

@@ -38,10 +38,10 @@ def _near(ours: np.ndarray, others: np.ndarray, bits: int) -> Iterator[np.ndarra
         at, end = (np.searchsorted(keys, (ours & mask)[mine], side) for side in ("left", "right"))
         while len(mine := mine[at < end]):
             at, end = at[at < end], end[at < end]
-            found = theirs[at]
-            near = bit_count(ours[mine] ^ others[found]) <= bits
+            compared = theirs[at]
+            near = bit_count(ours[mine] ^ others[compared]) <= bits
             if near.any():
-                yield np.stack([mine[near], found[near]])
+                yield np.stack([mine[near], compared[near]])
             at = at + 1
 
 

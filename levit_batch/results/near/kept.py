@@ -13,7 +13,7 @@ from levit_batch.table.output import REVIEWING, Output
 
 
 class Kept:
-    """Results of numbered parts. state: what they depend on, and nothing else; those of another state are not found."""
+    """Results of numbered parts. state: what they depend on, and nothing else; those of another state are not nearest."""
 
     def __init__(self, output: Output, state: str):
         self.output, self.folder = output, output.place.join(REVIEWING, state)
@@ -25,13 +25,13 @@ class Kept:
         if at.path.rpartition("/")[2] in self.there:
             with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
                 file = np.load(io.BytesIO(at.read_bytes()))
-                found = file["distances"], file["places"]
-                return found if found[0].shape == found[1].shape == shape else None
+                nearest = file["distances"], file["places"]
+                return nearest if nearest[0].shape == nearest[1].shape == shape else None
         return None
 
-    def write(self, number: int, found: tuple[np.ndarray, np.ndarray]) -> None:
+    def write(self, number: int, nearest: tuple[np.ndarray, np.ndarray]) -> None:
         data = io.BytesIO()
-        np.savez(data, distances=found[0], places=found[1])
+        np.savez(data, distances=nearest[0], places=nearest[1])
         try:
             self._at(number).write_bytes(data.getbuffer(), lasting=False)
         except OSError as e:

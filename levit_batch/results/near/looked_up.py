@@ -21,13 +21,13 @@ GROUPS, SHOWN = 12, 24  # of copies, of outliers and suspected labels, that are 
 
 def look_up(output: Output, wanted: Iterable[Where]) -> dict[Where, Pick]:
     """The picks of those `wanted` rows that the output has."""
-    names, found = job_of(output)["class_names"], {}
+    names, rows = job_of(output)["class_names"], {}
     files, rows = holding(output, wanted)
     for file, table in scan_files(files, COLUMNS):
         for i in pc.indices_nonzero(pc.is_in(table["row"], pa.array(rows[file.folder]))).to_pylist():
             pick = pick_row(table, file.written.version, names, "", i)
-            found[pick["shard"], pick["row"]] = {name: value for name, value in pick.items() if name != "place"}
-    return found
+            rows[pick["shard"], pick["row"]] = {name: value for name, value in pick.items() if name != "place"}
+    return rows
 
 
 def holding(output: Output, wanted: Iterable[Where]) -> tuple[list[ChunkFile], dict[str, np.ndarray]]:

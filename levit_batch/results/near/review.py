@@ -77,10 +77,10 @@ def review(
         quality, suspected = (np.concatenate(kind) for kind in zip(*parts, strict=True))
         kept = Kept(output, f"{spill.state.hexdigest()}-{K}-{BLOCK}-{PAIRS}")
         judged, limits = _judge(table, *neighbours(table, K, step, work, kept), quality, suspected, near)
-        said = _summary(judged, suspects.by) | limits
-        _write(output, table, judged, names, said)
+        summary = _summary(judged, suspects.by) | limits
+        _write(output, table, judged, names, summary)
         kept.clear()
-    return said
+    return summary
 
 
 def _with(suspects: Suspects) -> Callable:
@@ -119,8 +119,8 @@ def _summary(judged: Judged, by: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(output: Output, table: Spilled, judged: Judged, names: list[str], said: dict[str, Any]) -> None:
-    schema = SCHEMA.with_metadata({METADATA: json.dumps(said)})
+def _write(output: Output, table: Spilled, judged: Judged, names: list[str], summary: dict[str, Any]) -> None:
+    schema = SCHEMA.with_metadata({METADATA: json.dumps(summary)})
 
     def write(sink: Any) -> None:
         with pq.ParquetWriter(sink, schema, compression="zstd") as writer:

@@ -38,7 +38,7 @@ def gather(
     older = pc.fill_null(pc.not_equal(files["run"], run), True)
     looks.merge(pick for pick in kept or () if _holds(files, pick, older))
     looks.merge(pick for pick in new if _holds(files, pick))
-    old = files["path"].filter(older).to_pylist() if kept is None else manifest.found
+    old = files["path"].filter(older).to_pylist() if kept is None else manifest.read_anew
     files = [chunk_file(output, path) for path in sorted({*old, *blind})]
     looks.merge(thumbnails(source, pick_samples(output, SHOWN + SPARE, files)) if files else ())
     return looks
