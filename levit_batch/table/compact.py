@@ -12,7 +12,7 @@ from levit_batch.table.books import Change, keep
 from levit_batch.table.live import Live, look
 from levit_batch.table.merge import Merge, stage
 from levit_batch.table.output import STAGING, Output, Written
-from levit_batch.table.publish import commit, finish_publish, marked
+from levit_batch.table.publish import commit, finish_publish, marking_failure
 
 ROWS, BYTES = 1_000_000, 512 << 20  # of a merged file, at most
 STEP = 4 << 30  # bytes of parts that are merged before their shards are replaced: what a killed `compact` does again at most
@@ -31,7 +31,7 @@ def compact(
     require: raises when the output is not this process's any more. step: told of bytes done, and all that are to be.
     """
     there = output.marked()
-    with marked(output, mark := OWN if there is None else there):
+    with marking_failure(output, mark := OWN if there is None else there):
         files = _compact(output, require, rows, step, mark)
         if mark == OWN and (files["bytes"] or there):
             output.unmark(OWN)

@@ -105,7 +105,7 @@ def commit(output: Output, manifest: Manifest, change: Change, require: Callable
     write_manifest(output, manifest)
     for folder in names:
         clear_staged(output, folder)
-    require()  # or it was another's manifest that this one replaced: whoever calls says so (`marked`)
+    require()  # or it was another's manifest that this one replaced: whoever calls says so (`marking_failure`)
     return manifest
 
 
@@ -135,7 +135,7 @@ def finish_publish(output: Output, require: Callable[[], None], mark: bytes | No
     for _, folder, name in (path.split("/") for path in manifest.files["path"].to_pylist()):
         if folder in names:
             names[folder].add(name)
-    with marked(output, mark):
+    with marking_failure(output, mark):
         require()
         try:
             for folder, files in names.items():
@@ -152,7 +152,7 @@ def finish_publish(output: Output, require: Callable[[], None], mark: bytes | No
 
 
 @contextlib.contextmanager
-def marked(output: Output, mark: bytes | None = None) -> Iterator[None]:
+def marking_failure(output: Output, mark: bytes | None = None) -> Iterator[None]:
     """Whoever is broken off inside says that the table may be another than was measured: a run beside may have said it is not.
 
     mark: what is said, where no run beside is known of.

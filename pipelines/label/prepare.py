@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from levit_batch.inference.runnable import Runnable
     from levit_batch.levit.checkpoint import Checkpoint
 
+
 @dataclass
 class Prepared:
     """A job, ready to be planned or run. The checkpoint is loaded when it is first needed."""

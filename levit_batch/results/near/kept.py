@@ -13,7 +13,7 @@ from levit_batch.table.output import REVIEWING, Output
 
 
 class Kept:
-    """Results of numbered parts. state: what they depend on, and nothing else; those of another state are not nearest."""
+    """Results of numbered parts. state: what they depend on, and nothing else; those of another state are not read."""
 
     def __init__(self, output: Output, state: str):
         self.output, self.folder = output, output.place.join(REVIEWING, state)
@@ -25,13 +25,13 @@ class Kept:
         if at.path.rpartition("/")[2] in self.there:
             with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
                 file = np.load(io.BytesIO(at.read_bytes()))
-                nearest = file["distances"], file["places"]
-                return nearest if nearest[0].shape == nearest[1].shape == shape else None
+                answer = file["distances"], file["places"]
+                return answer if answer[0].shape == answer[1].shape == shape else None
         return None
 
-    def write(self, number: int, nearest: tuple[np.ndarray, np.ndarray]) -> None:
+    def write(self, number: int, answer: tuple[np.ndarray, np.ndarray]) -> None:
         data = io.BytesIO()
-        np.savez(data, distances=nearest[0], places=nearest[1])
+        np.savez(data, distances=answer[0], places=answer[1])
         try:
             self._at(number).write_bytes(data.getbuffer(), lasting=False)
         except OSError as e:

@@ -53,25 +53,25 @@ def neighbours(table: Spilled, k: int = K, step: Step = silent, work: Work | Non
     pairs = sum(piece.pairs for part in parts for piece in part)
     left = []
     for number, part in enumerate(parts):
-        if nearest := kept and kept.read(number, (sum(len(piece.rows) for piece in part), k)):
-            _take(near, part, nearest)
+        if answer := kept and kept.read(number, (sum(len(piece.rows) for piece in part), k)):
+            _take(near, part, answer)
             step("comparing", sum(piece.pairs for piece in part), pairs)
         else:
             left.append(number)
     done = (work or in_threads)(table, k, [parts[number] for number in left])
-    for number, (part, nearest) in zip(left, done, strict=True):
+    for number, (part, answer) in zip(left, done, strict=True):
         if kept:
-            kept.write(number, nearest)
-        _take(near, part, nearest)
+            kept.write(number, answer)
+        _take(near, part, answer)
         step("comparing", sum(piece.pairs for piece in part), pairs)
     return near
 
 
-def _take(near: Near, part: Part, nearest: Near) -> None:
-    """Merge what was nearest of a part's rows into what is known of all."""
+def _take(near: Near, part: Part, answer: Near) -> None:
+    """Merge the nearest of a part's rows into those of all."""
     at = 0
     for piece in part:
-        new = tuple(kind[at : at + len(piece.rows)] for kind in nearest)
+        new = tuple(kind[at : at + len(piece.rows)] for kind in answer)
         near[0][piece.rows], near[1][piece.rows] = merged((near[0][piece.rows], near[1][piece.rows]), new)
         at += len(piece.rows)
 
@@ -110,8 +110,8 @@ def in_threads(table: Spilled, k: int, parts: Iterable[Part]) -> Iterator[tuple[
         yield from ahead(pool, made, parts, 2 * THREADS)
 
 
-def joined(nearest: list[Near]) -> Near:
-    return tuple(np.concatenate(kind) for kind in zip(*nearest, strict=True))
+def joined(parts: list[Near]) -> Near:
+    return tuple(np.concatenate(kind) for kind in zip(*parts, strict=True))
 
 
 def nearest(vectors: np.ndarray, piece: Piece, k: int) -> Near:
@@ -127,15 +127,15 @@ def _blocks(members: np.ndarray) -> Iterator[np.ndarray]:
 def _nearest(vectors: np.ndarray, rows: np.ndarray, members: np.ndarray, k: int) -> Near:
     """The same of a block of `rows` [R]; row numbers ascend."""
     ours = torch.from_numpy(unit(vectors[rows]))
-    nearest = np.full((len(rows), k), np.inf, np.float32), np.full((len(rows), k), -1, np.int32)
+    near = np.full((len(rows), k), np.inf, np.float32), np.full((len(rows), k), -1, np.int32)
     for others in _blocks(members):
         similar = ours @ torch.from_numpy(unit(vectors[others])).T
         _, itself, where = np.intersect1d(rows, others, assume_unique=True, return_indices=True)
         similar[itself, where] = -torch.inf
         best, at = similar.topk(min(k, len(others)), dim=1)
         distance = (1 - best.numpy()).clip(0)
-        nearest = merged(nearest, (distance, np.where(np.isinf(distance), -1, others[at.numpy()])))
-    return nearest
+        near = merged(near, (distance, np.where(np.isinf(distance), -1, others[at.numpy()])))
+    return near
 
 
 def merged(one: Near, other: Near) -> Near:
