@@ -120,7 +120,7 @@ def test_every_key_it_sets_exists(folder):
 
 def test_the_two_commands_are_one_line_each():
     assert len(re.findall(r"^python3 -m venv .*levit-batch run configs/demo.yaml$", README, re.MULTILINE)) == 1
-    assert len(re.findall(r"^python3 -m venv .*-m pytest$", README, re.MULTILINE)) == 1
+    assert len(re.findall(r"^python3 -m venv .*-m pytest -n 2 --dist loadfile$", README, re.MULTILINE)) == 1
 
 
 def test_the_first_readme_can_be_read_to_the_end():

@@ -41,7 +41,7 @@ class Scorer:
         """stored: embeddings [N, D], float16 or float32, N > 0."""
         parts = []
         for first in range(0, len(stored), BATCH):
-            embedding = torch.from_numpy(stored[first : first + BATCH]).float()
+            embedding = torch.from_numpy(stored[first : first + BATCH].astype(np.float32))
             parts.append(self.predictor.answers(embedding.numpy(), self.head(embedding).numpy()))
         answers = _joined(parts)
         answers.embedding = None if self.embeddings == "none" else stored.astype(self.embeddings, copy=False)

@@ -102,9 +102,9 @@ class OutputConfig(Section):
     @classmethod
     def _is_no_repository(cls, path: str) -> str:
         if path.lower().startswith("hf://buckets/"):
-            raise ValueError(f"{path}: a bucket is written to where it is mounted (hf jobs: --volume), by its local path")
+            raise ValueError("a local path: a bucket is written to where it is mounted (hf jobs: --volume)")
         if path.lower().startswith("hf://"):
-            raise ValueError(f"{path}: each chunk would be a commit; write elsewhere, then `levit-batch push OUTPUT REPO`")
+            raise ValueError("elsewhere, as each chunk would be a commit there; then `levit-batch push OUTPUT REPO`")
         return path
 
 

@@ -3,6 +3,7 @@
 fingerprint, places         which job the output belongs to
 output, plan, publish       its files; what is done and pending; how what readers see is replaced
 rows, stats, write, read    a chunk's table, its sums, its file; and back
+compact, merge, copy        few large files in place of many small ones; a copy in few
 pieces                      a finished table as the source of another
 footer                      what the file says of itself, small
 attempts, lock, refusal     deaths counted, one run at a time, an output that cannot be written to

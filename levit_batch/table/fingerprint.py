@@ -15,7 +15,7 @@ from levit_batch.job.config import JobConfig
 from levit_batch.job.row import SCHEMA_VERSION, RowSpec, check_version, kept_features
 from levit_batch.storage.find import base_of
 from levit_batch.storage.redact import redact, stored_address
-from levit_batch.table.output import DATA, STAGING, Output
+from levit_batch.table.output import DATA, ENDINGS, STAGING, Output
 from levit_batch.table.places import meet, normal, paths_of, places_of, whole
 
 SOURCE_KEYS = ("type", "name", "split", "image_column", "target_column", "keep_columns")
@@ -174,9 +174,10 @@ def check_same_job(job: Job, output: Output) -> dict[str, Any] | None:
     """What `job.json` in the output says, or None in a fresh one. Raises OutputError when another job wrote it."""
     there = output.read_json("job.json")
     if there is None:
-        if any(any(output.written(folder).values()) for folder in (DATA, STAGING)):
+        infos = (info for folder in (DATA, STAGING) for info in output.place.join(folder).list())
+        if any(info.base_name.endswith(tuple(ENDINGS.values())) for info in infos):
             raise OutputError(
-                f"output.path: {output} holds chunk files but no job.json; use another folder or --overwrite"
+                f"output.path: {output} holds tables, but no job.json; use another folder (--overwrite deletes our own files)"
             )
         return None
     check_version(there, str(output))

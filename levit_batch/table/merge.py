@@ -42,17 +42,20 @@ def stage(output: Output, merge: Merge) -> bool:
         if len({schema.remove_metadata() for schema in schemas}) > 1:
             return False
         metadata = footer(fingerprint_of(parts[0].place), merged_record(list(records)))
+    schema, at = schema_of(parts[0]), output.place.join(STAGING, merge.folder, merge.name)
+    tables = (table.cast(schema) for _, table in scan_files(parts))
     try:
-        output.place.join(STAGING, merge.folder, merge.name).write_with(lambda sink: _write(sink, output, parts, metadata))
+        at.write_with(lambda sink: write_merged(sink, output.format, schema, tables, metadata))
     except OSError as e:
         raise OutputError(f"output.path: {output} cannot be written: {e}") from None
     return True
 
 
-def _write(sink: BinaryIO, output: Output, parts: list[ChunkFile], metadata: dict[bytes, bytes]) -> None:
-    schema = schema_of(parts[0])
-    tables = (table.cast(schema) for _, table in scan_files(parts))
-    if output.format == "parquet":
+def write_merged(
+    sink: BinaryIO, format: str, schema: pa.Schema, tables: Iterable[pa.Table], metadata: dict[bytes, bytes]
+) -> None:
+    """Write `tables` of `schema` as one file, Parquet in row groups of `ROW_GROUP_ROWS`, with `metadata` in it."""
+    if format == "parquet":
         with open_parquet(sink, schema) as writer:
             for group in groups_of(tables):
                 writer.write_table(group.replace_schema_metadata(), ROW_GROUP_ROWS)

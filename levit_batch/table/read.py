@@ -16,7 +16,7 @@ from levit_batch.storage.ahead import ahead
 from levit_batch.storage.place import Place
 from levit_batch.table.live import look
 from levit_batch.table.output import CHUNK_FILE, DATA, Output, Written, written_of
-from levit_batch.table.write import read_record
+from levit_batch.table.write import ROW_GROUP_ROWS, read_record
 
 NARROW = ("row", "target", "label", "score", "top_labels", "head_label", "distill_label", "head_divergence", "error")
 AHEAD = 4  # files read ahead of the one in use: hides an object store's latency, holds a few narrow tables
@@ -149,7 +149,7 @@ def _unreadable(at: Place, error: Exception) -> OutputError:
 
 
 def scan(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Tables of the output's rows in order, one a chunk file, holding those of `columns` that the output has."""
+    """Tables of the output's rows in order, see `scan_files`, holding those of `columns` that the output has."""
     for _, table in scan_files(require_files(output), columns):
         yield table
 
@@ -157,6 +157,28 @@ def scan(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Ta
 def scan_files(
     files: Sequence[ChunkFile], columns: Sequence[str] | None = None
 ) -> Iterator[tuple[ChunkFile, pa.Table]]:
-    """Each of `files` with its table, in order, a few read ahead. Memory does not grow with the number of files' rows."""
+    """Each of `files` with its table, in order, a few read ahead; a large one again and again, each time with its next row group.
+
+    Memory does not grow with the number of files' rows.
+    """
     with ThreadPoolExecutor(AHEAD) as pool:
-        yield from ahead(pool, lambda file: read_file(file, columns), files, AHEAD)
+        for (file, _), table in ahead(pool, lambda block: read_file(block[0], columns, block[1]), blocks(files), AHEAD):
+            yield file, table
+
+
+def blocks(files: Iterable[ChunkFile]) -> Iterator[tuple[ChunkFile, int | None]]:
+    """The row groups of large files; small ones whole (None), of which the footer need not be read twice."""
+    for file in files:
+        rows = ROW_GROUP_ROWS + 1 if file.written.stop is None else file.written.stop - file.written.first
+        if rows <= ROW_GROUP_ROWS or not file.place.path.endswith(".parquet"):
+            yield file, None
+        else:
+            yield from ((file, group) for group in range(_groups(file.place)))
+
+
+def _groups(at: Place) -> int:
+    try:
+        with at.filesystem.open_input_file(at.path) as stream:
+            return pq.read_metadata(stream).num_row_groups
+    except (pa.ArrowInvalid, OSError) as e:
+        raise _unreadable(at, e) from e

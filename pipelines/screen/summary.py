@@ -32,7 +32,7 @@ def summary(config: JobConfig, result: Any) -> str:
     if result.exit_code == 3:
         lines.append(f"more than output.max_error_rate={config.output.max_error_rate:g} of the rows have an error")
     if (record.get("files") or 0) > MANY_FILES:
-        lines.append(f"{record['files']:,} files: `levit-batch compact {out}` merges the small ones of each shard")
+        lines.append(f"{record['files']:,} files: `levit-batch compact {out}` merges each shard's; `--to COPY` all, in a copy")
     lines.append(f"table: {out}/data   page: {out}/report.html")
     return "\n".join(lines)
 

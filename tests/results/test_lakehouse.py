@@ -51,14 +51,6 @@ def test_pyarrow(made):
     assert rows.count_rows() == 120 and rows.schema.field("embedding").type == made.table.schema.field("embedding").type
 
 
-def test_a_copy_in_few_files(made):
-    run("write_dataset(  #")
-    (copy,) = made.path.parents[1].glob("copy/*")
-    order = [("shard", "ascending"), ("row", "ascending")]
-    assert pq.read_table(copy).sort_by(order).equals(run("pyarrow.dataset")["rows"].to_table().sort_by(order))
-    assert pq.ParquetFile(copy).num_row_groups == 1
-
-
 def test_duckdb(made):
     first, second = block("DuckDB").strip().split(";\n")
     duckdb.sql(first)

@@ -18,6 +18,7 @@ from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.results.push import push
 from levit_batch.storage.place import Place, place
 from levit_batch.table.compact import compact
+from levit_batch.table.copy import Copy
 from levit_batch.table.lock import locked
 from levit_batch.table.manifest import read_manifest
 from levit_batch.table.output import CHUNK_FILE, SHARDS, Output
@@ -182,6 +183,11 @@ class Run(Command):
         )
 
 
+    def config_into(self, table: Path) -> JobConfig:
+        config = self.config()
+        return config.model_copy(update={"output": config.output.model_copy(update={"path": str(table)})})
+
+
 class Night(Run):
     """A night that replaces a shard, adds one and drops one."""
 
@@ -233,6 +239,35 @@ class Retry(Compact):
         return run_job(self.config(chunk_rows=2), retry_errors=True).exit_code
 
 
+class CopyInto(Run):
+    """A copy in few files of a table on a disk, brought up to date after a night; its readers have no manifest, and need none."""
+
+    def make(self) -> None:
+        self.write_source(FIRST)
+        self.table = labelled(self)
+        self.act()
+        self.write_source(SECOND)
+        run_job(self.config_into(self.table), drop_vanished=True)
+
+    def act(self) -> int:
+        copy = Copy(open_output(str(self.table)), Output(OutputConfig(path=self.store.url)))
+        with locked(copy.place) as claim:
+            copy.update(claim.require, rows=12)
+        return 0
+
+    def left(self) -> Any:
+        names = [name for name in self.store.files() if name.startswith("data/") and name.endswith(".parquet")]
+        return {"files": self.names(), "folder": rows_of(Output(OutputConfig(path=self.store.url)), names)}
+
+    def require_readable(self, before: Any, after: Any) -> None:
+        rows = self.left()["folder"]
+        keys = {row[:2] for row in rows}
+        assert len(keys) == len(rows), "by the folder, a row is there twice"
+        assert {*rows} <= {*before["folder"], *after["folder"]}, "by the folder, a row was never labelled so"
+        always = {row[:2] for row in before["folder"]} & {row[:2] for row in after["folder"]}
+        assert always <= keys, "by the folder, a row is missing"
+
+
 class Rescore(Run):
     """The labels of other heads; the table that they are made from lies on a disk."""
 
@@ -256,8 +291,7 @@ def labelled(command: Run) -> Path:
     """A table of the source, on a disk."""
     table = command.folder / "table"
     if not table.exists():
-        config = command.config()
-        run_job(config.model_copy(update={"output": config.output.model_copy(update={"path": str(table)})}))
+        run_job(command.config_into(table))
     return table
 
 
@@ -356,6 +390,6 @@ class Finetune(Run):
 
 
 COMMANDS: dict[str, type[Command]] = {
-    "run": Run, "night": Night, "afresh": Afresh, "compact": Compact, "retry": Retry, "rescore": Rescore, "push": Push,
-    "finetune": Finetune,
+    "run": Run, "night": Night, "afresh": Afresh, "compact": Compact, "copy": CopyInto, "retry": Retry, "rescore": Rescore,
+    "push": Push, "finetune": Finetune,
 }  # fmt: skip

@@ -187,7 +187,10 @@ class Inline(Executor):
         return future
 
 
-POOLS = ("table.compact", "table.reopen", "table.books", "table.read", "storage.find", "sources.tables", "sources.footers")
+POOLS = (
+    "table.compact", "table.copy", "table.reopen", "table.books", "table.read",
+    "storage.find", "sources.tables", "sources.footers",
+)  # fmt: skip
 
 
 def watch(patch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,12 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
 from levit_batch.storage.ahead import ahead
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, read_file, require_files, schema_of
+from levit_batch.table.read import ChunkFile, blocks, read_file, require_files, schema_of
 from levit_batch.table.rows import list_matrix
-from levit_batch.table.write import ROW_GROUP_ROWS
 
 Made = TypeVar("Made")
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -58,26 +56,8 @@ def over_vectors(files: Sequence[ChunkFile], columns: Sequence[str], work: Work)
         return work(file, rows.select([name for name in columns if name in rows.schema.names]), vectors)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for _, result in ahead(pool, made, _pieces(files), THREADS):
+        for _, result in ahead(pool, made, blocks(files), THREADS):
             yield result
-
-
-def _pieces(files: Sequence[ChunkFile]) -> Iterator[tuple[ChunkFile, int | None]]:
-    """The row groups of large files; small ones whole (None), of which the footer need not be read twice."""
-    for file in files:
-        rows = ROW_GROUP_ROWS + 1 if file.written.stop is None else file.written.stop - file.written.first
-        if rows <= ROW_GROUP_ROWS or not file.place.path.endswith(".parquet"):
-            yield file, None
-        else:
-            yield from ((file, group) for group in range(_groups(file)))
-
-
-def _groups(file: ChunkFile) -> int:
-    try:
-        with file.place.filesystem.open_input_file(file.place.path) as stream:
-            return pq.read_metadata(stream).num_row_groups
-    except (pa.ArrowInvalid, OSError) as e:
-        raise OutputError(f"{file.place.url}: cannot be read ({e}); delete it and run the job again to write it anew") from e
 
 
 def good_rows(table: pa.Table) -> tuple[pa.Table, np.ndarray]:

@@ -58,7 +58,7 @@ def test_the_neighbours_are_scikit_learns(digits):
 def test_merged_files_are_searched_row_group_by_row_group(digits, tmp_path, monkeypatch):
     shutil.copytree(digits.path, tmp_path / "out")
     monkeypatch.setattr("levit_batch.table.merge.ROW_GROUP_ROWS", 50)
-    monkeypatch.setattr(module, "ROW_GROUP_ROWS", 50)
+    monkeypatch.setattr("levit_batch.table.read.ROW_GROUP_ROWS", 50)
     output = open_output(str(tmp_path / "out"))
     with locked(output.place, 0) as claim:
         compact(output, claim.require, 1_000_000)
