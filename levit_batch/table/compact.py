@@ -4,6 +4,7 @@ A merged file is staged like a new version of its shard, and takes the place of 
 labels again, resumes or replaces is found by ranges of rows, so it does not matter how they lie in files.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -16,7 +17,7 @@ from levit_batch.table.publish import commit, finish_publish, marking_failure
 
 ROWS, BYTES = 1_000_000, 512 << 20  # of a merged file, at most
 STEP = 4 << 30  # bytes of parts that are merged before their shards are replaced: what a killed `compact` does again at most
-THREADS = 2  # files that are written side by side; each holds a row group, and reads its next parts meanwhile
+THREADS = min(4, os.cpu_count() or 1)  # files written side by side; each holds a row group, and reads its next parts meanwhile
 OWN = b"compact"  # in the mark of a `compact` under way: the rows are as they were measured
 
 

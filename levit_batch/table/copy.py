@@ -9,6 +9,7 @@ replaced in one step, and no shard moves from one to another (`plan_copy`): whoe
 any time, meets each shard's rows once, as they are or as they were.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from levit_batch.table.copy_plan import CopyFile, plan_copy, require_once, state
 from levit_batch.table.footer import footer
 from levit_batch.table.manifest import Manifest, read_manifest
 from levit_batch.table.merge import write_merged
-from levit_batch.table.output import DATA, TEMPORARY, Output
+from levit_batch.table.output import DATA, Output
 from levit_batch.table.read import ChunkFile, chunk_file, job_of, scan_files, schema_of
 from levit_batch.table.write import fingerprint_of, read_record
 
@@ -92,7 +93,7 @@ class Copy:
             raise OutputError(f"{self.place.url}: a copy in few files needs a folder of its own, outside of {self.output}")
         infos = self.place.join(DATA).list(recursive=False)
         self.to.delete(self.to.leftovers())
-        names = [info.base_name for info in infos if not TEMPORARY.fullmatch(info.base_name)]
+        names = [info.base_name for info in infos if not info.base_name.startswith((".", "_"))]  # which readers skip, too
         if other := next((name for name in names if not self._ours(name)), None):
             raise OutputError(
                 f"{self.place.url}: data/{other} is no {self.output.ending} file that `compact --to` wrote; give another folder"
@@ -111,9 +112,9 @@ class Copy:
             raise OutputError(f"{at.url}: a file of another job's table than {self.output}; delete it, or give another folder")
         return CopyFile(number, shards)
 
-    @property
+    @functools.cached_property
     def _fingerprint(self) -> str:
-        return str(job_of(self.output)["fingerprint"])
+        return str(job_of(self.output).get("fingerprint"))
 
     def _write(self, file: CopyFile, manifest: Manifest, require: Callable[[], None]) -> None:
         parts = [part for folder in sorted(file.shards) for part in self._parts(manifest, folder)]

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from levit_batch.table.output import CHUNK_FILE, DATA, Output, Written, written_
 from levit_batch.table.write import ROW_GROUP_ROWS, read_record
 
 NARROW = ("row", "target", "label", "score", "top_labels", "head_label", "distill_label", "head_divergence", "error")
+PART_ROWS = 8192  # of a large file, at once
 AHEAD = 4  # files read ahead of the one in use: hides an object store's latency, holds a few narrow tables
 
 
@@ -157,28 +159,32 @@ def scan(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Ta
 def scan_files(
     files: Sequence[ChunkFile], columns: Sequence[str] | None = None
 ) -> Iterator[tuple[ChunkFile, pa.Table]]:
-    """Each of `files` with its table, in order, a few read ahead; a large one again and again, each time with its next row group.
+    """Each of `files` with its table, in order, a few read ahead; a large one again and again, each time with its next rows.
 
     Memory does not grow with the number of files' rows.
     """
     with ThreadPoolExecutor(AHEAD) as pool:
-        for (file, _), table in ahead(pool, lambda block: read_file(block[0], columns, block[1]), blocks(files), AHEAD):
-            yield file, table
+        for large, some in groupby(files, is_large):
+            if large:
+                yield from ((file, table) for file in some for table in _parts(file.place, columns))
+            else:
+                yield from ahead(pool, lambda file: read_file(file, columns), some, AHEAD)
 
 
-def blocks(files: Iterable[ChunkFile]) -> Iterator[tuple[ChunkFile, int | None]]:
-    """The row groups of large files; small ones whole (None), of which the footer need not be read twice."""
-    for file in files:
-        rows = ROW_GROUP_ROWS + 1 if file.written.stop is None else file.written.stop - file.written.first
-        if rows <= ROW_GROUP_ROWS or not file.place.path.endswith(".parquet"):
-            yield file, None
-        else:
-            yield from ((file, group) for group in range(_groups(file.place)))
+def is_large(file: ChunkFile) -> bool:
+    """Whether it may have more than one row group."""
+    rows = ROW_GROUP_ROWS + 1 if file.written.stop is None else file.written.stop - file.written.first
+    return rows > ROW_GROUP_ROWS and file.place.path.endswith(".parquet")
 
 
-def _groups(at: Place) -> int:
+def _parts(at: Place, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """A Parquet file's rows, `PART_ROWS` at a time: a row group decoded at once takes ten times its embeddings' bytes."""
     try:
-        with at.filesystem.open_input_file(at.path) as stream:
-            return pq.read_metadata(stream).num_row_groups
+        # A disk gives what is asked for when it is; a store would be asked again for each column.
+        with at.filesystem.open_input_file(at.path) as stream, pq.ParquetFile(stream, pre_buffer=not at.local) as parquet:
+            names = parquet.schema_arrow.names
+            wanted = None if columns is None else [name for name in columns if name in names]
+            for batch in parquet.iter_batches(PART_ROWS, columns=wanted, use_threads=False):
+                yield pa.Table.from_batches([batch])
     except (pa.ArrowInvalid, OSError) as e:
         raise _unreadable(at, e) from e

@@ -1,4 +1,4 @@
-"""How many MB a second `levit-batch compact` merges and how much memory that takes, beside a plain copy of the same files.
+"""How many MB a second `levit-batch compact` merges, and copies into few files, in how much memory; beside a plain copy.
 
     python -m tests.benchmarks.compact [--shards 2] [--chunks 150] [--chunk-rows 2048] [--model 128S]
 
@@ -38,8 +38,11 @@ def main() -> None:
         repeat(made, args.shards, args.chunks)
         size = sum(file.stat().st_size for file in made.path.rglob("*.parquet")) / 1e6
         told = {"MB": size, "copy_seconds": copied(made.path / "data", Path(folder, "copy"))}
+        told |= command("to", "compact", str(made.path), "--to", str(Path(folder, "few")))
         told |= command("compact", "compact", str(made.path))
-        rates = {f"{what}_MB_per_second": size / told[f"{what}_seconds"] for what in ("copy", "compact", "compact_cpu")}
+        told |= command("to_again", "compact", str(made.path), "--to", str(Path(folder, "few from merged")))
+        timed = ("copy", "compact", "compact_cpu", "to", "to_cpu", "to_again")
+        rates = {f"{what}_MB_per_second": size / told[f"{what}_seconds"] for what in timed}
         print(json.dumps(told | rates | {"files": len(require_files(made.output))}))
 
 

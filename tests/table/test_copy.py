@@ -95,18 +95,21 @@ def test_what_was_killed_goes_on_and_leaves_nothing(tmp_path, monkeypatch):
     done = times(to)
     assert "00001.parquet" not in done and "00000.parquet" in done
     (to / "data/.00001.parquet.999999999.0123abcd.tmp").write_bytes(b"half")
+    (to / "data/.DS_Store").write_bytes(b"of a file manager, which no reader takes for a table")
     update(made, to)
     update(made, whole)
+    (to / "data/.DS_Store").unlink()
     assert len(times(to)) == len(times(whole)) and times(to)["00000.parquet"] == done["00000.parquet"]
     assert rows_at(to).equals(rows_at(whole))
 
 
-def test_merged_files_are_copied_row_group_by_row_group(tmp_path, monkeypatch):
+def test_merged_files_are_copied_part_by_part(tmp_path, monkeypatch):
     monkeypatch.setattr("levit_batch.table.merge.ROW_GROUP_ROWS", 15)
     monkeypatch.setattr("levit_batch.table.read.ROW_GROUP_ROWS", 15)
     made, to = make_output(tmp_path), tmp_path / "copy"
     compact(made.output, lambda: None)
-    assert max(table.num_rows for table in scan(made.output)) == 15, "a merged file is not held whole"
+    monkeypatch.setattr("levit_batch.table.read.PART_ROWS", 7)
+    assert max(table.num_rows for table in scan(made.output)) == 7, "a merged file is not held whole"
     update(made, to)
     sizes = [pq.read_metadata(file).row_group(0).num_rows for file in sorted((to / "data").iterdir())]
     assert sizes == [15, 15] and rows_at(to).equals(rows_of(made))

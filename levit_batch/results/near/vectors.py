@@ -8,11 +8,12 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
 from levit_batch.storage.ahead import ahead
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, blocks, read_file, require_files, schema_of
+from levit_batch.table.read import ChunkFile, is_large, read_file, require_files, schema_of
 from levit_batch.table.rows import list_matrix
 
 Made = TypeVar("Made")
@@ -56,8 +57,25 @@ def over_vectors(files: Sequence[ChunkFile], columns: Sequence[str], work: Work)
         return work(file, rows.select([name for name in columns if name in rows.schema.names]), vectors)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for _, result in ahead(pool, made, blocks(files), THREADS):
+        for _, result in ahead(pool, made, _pieces(files), THREADS):
             yield result
+
+
+def _pieces(files: Sequence[ChunkFile]) -> Iterator[tuple[ChunkFile, int | None]]:
+    """The row groups of large files; small ones whole (None), of which the footer need not be read twice."""
+    for file in files:
+        if is_large(file):
+            yield from ((file, group) for group in range(_groups(file)))
+        else:
+            yield file, None
+
+
+def _groups(file: ChunkFile) -> int:
+    try:
+        with file.place.filesystem.open_input_file(file.place.path) as stream:
+            return pq.read_metadata(stream).num_row_groups
+    except (pa.ArrowInvalid, OSError) as e:
+        raise OutputError(f"{file.place.url}: cannot be read ({e}); delete it and run the job again to write it anew") from e
 
 
 def good_rows(table: pa.Table) -> tuple[pa.Table, np.ndarray]:
