@@ -21,7 +21,8 @@ from levit_batch.results.page.templates import environment
 from levit_batch.table import manifest
 from levit_batch.table.compact import compact
 from levit_batch.table.manifest import as_table, read_manifest, write_manifest
-from levit_batch.table.read import require_files, scan
+from levit_batch.table.read import require_files
+from levit_batch.table.scan import scan
 from pipelines.cli import main
 from tests.support import ROOT
 from tests.support.images import encode

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from levit_batch.results.best import Best, Pick
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, job_of, require_files, scan_files, shard_names
+from levit_batch.table.read import ChunkFile, job_of, require_files, shard_names
+from levit_batch.table.scan import scan_files
 
 COLUMNS = ("shard", "row", "label", "score", "target", "error")
 FLIPS = 50

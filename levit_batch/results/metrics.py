@@ -8,7 +8,8 @@ import pyarrow as pa
 from levit_batch.results.accuracy import accuracy
 from levit_batch.table.books import up_to_date
 from levit_batch.table.output import Output
-from levit_batch.table.read import NARROW, chunk_files, job_of, scan_files
+from levit_batch.table.read import NARROW, chunk_files, job_of
+from levit_batch.table.scan import scan_files
 from levit_batch.table.stats import Stats, add_stats, chunk_stats
 
 # The truth for a table's rows, from elsewhere than its `target` column.

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from levit_batch.errors import ConfigError
 from levit_batch.results.where import Where
 from levit_batch.table.output import Output
-from levit_batch.table.read import job_of, require_files, scan_files, schema_of
+from levit_batch.table.read import job_of, require_files, schema_of
+from levit_batch.table.scan import scan_files
 
 COLUMNS = ("shard", "row", "target", "label_name", "score", "top_labels", "top_scores", "error")
 

@@ -2,7 +2,8 @@
 
 fingerprint, places         which job the output belongs to
 output, plan, publish       its files; what is done and pending; how what readers see is replaced
-rows, stats, write, read    a chunk's table, its sums, its file; and back
+rows, stats, write          a chunk's table, its sums, its file
+read, scan                  what is there, read back
 compact, merge, copy        few large files in place of many small ones; a copy in few
 pieces                      a finished table as the source of another
 footer                      what the file says of itself, small
@@ -16,7 +17,8 @@ __getattr__, __dir__, __all__ = hands_on(
     {
         "output": ["Output"],
         "plan": ["Plan"],
-        "read": ["open_output", "scan"],
+        "read": ["open_output"],
+        "scan": ["scan"],
         "lock": ["locked"],
     },
 )

@@ -27,7 +27,8 @@ from levit_batch.table.footer import footer
 from levit_batch.table.manifest import Manifest, read_manifest
 from levit_batch.table.merge import write_merged
 from levit_batch.table.output import DATA, Output
-from levit_batch.table.read import ChunkFile, chunk_file, job_of, scan_files, schema_of
+from levit_batch.table.read import ChunkFile, chunk_file, job_of, schema_of
+from levit_batch.table.scan import scan_files
 from levit_batch.table.write import fingerprint_of, read_record
 
 BESIDE = ("README.md", "metrics.json", "report.html")  # not job.json: nobody shall label into a copy

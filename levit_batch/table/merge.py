@@ -10,7 +10,8 @@ import pyarrow as pa
 from levit_batch.errors import OutputError
 from levit_batch.table.footer import footer
 from levit_batch.table.output import DATA, STAGING, Output, Written
-from levit_batch.table.read import ChunkFile, job_of, read_table, scan_files, schema_of
+from levit_batch.table.read import ChunkFile, job_of, read_table, schema_of
+from levit_batch.table.scan import scan_files
 from levit_batch.table.stats import add_stats, chunk_stats
 from levit_batch.table.write import ROW_GROUP_ROWS, fingerprint_of, open_parquet, read_record, serialise
 

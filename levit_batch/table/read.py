@@ -1,10 +1,8 @@
-"""A finished output, read back: chunk after chunk in row order, only the columns asked for."""
+"""A finished output, read back: which files, runs and rows it has, and only the columns asked for."""
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -13,15 +11,12 @@ import pyarrow.parquet as pq
 from levit_batch.errors import OutputError
 from levit_batch.job.config import OutputConfig
 from levit_batch.job.row import check_version
-from levit_batch.storage.ahead import ahead
 from levit_batch.storage.place import Place
 from levit_batch.table.live import look
 from levit_batch.table.output import CHUNK_FILE, DATA, Output, Written, written_of
-from levit_batch.table.write import ROW_GROUP_ROWS, read_record
+from levit_batch.table.write import read_record
 
 NARROW = ("row", "target", "label", "score", "top_labels", "head_label", "distill_label", "head_divergence", "error")
-PART_ROWS = 8192  # of a large file, at once
-AHEAD = 4  # files read ahead of the one in use: hides an object store's latency, holds a few narrow tables
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ def schema_at(at: Place) -> pa.Schema:
         with at.filesystem.open_input_file(at.path) as stream:
             return pq.read_schema(stream) if at.path.endswith(".parquet") else pa.ipc.open_stream(stream).schema
     except (pa.ArrowInvalid, OSError) as e:
-        raise _unreadable(at, e) from e
+        raise unreadable(at, e) from e
 
 
 def read_file(file: ChunkFile, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
@@ -143,48 +138,8 @@ def read_table(at: Place, columns: Sequence[str] | None = None, group: int | Non
             table = pa.ipc.open_stream(stream).read_all()
             return table if columns is None else table.select([name for name in columns if name in table.schema.names])
     except (pa.ArrowInvalid, OSError) as e:
-        raise _unreadable(at, e) from e
+        raise unreadable(at, e) from e
 
 
-def _unreadable(at: Place, error: Exception) -> OutputError:
+def unreadable(at: Place, error: Exception) -> OutputError:
     return OutputError(f"{at.url}: cannot be read ({error}); delete it and run the job again to write it anew")
-
-
-def scan(output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Tables of the output's rows in order, see `scan_files`, holding those of `columns` that the output has."""
-    for _, table in scan_files(require_files(output), columns):
-        yield table
-
-
-def scan_files(
-    files: Sequence[ChunkFile], columns: Sequence[str] | None = None
-) -> Iterator[tuple[ChunkFile, pa.Table]]:
-    """Each of `files` with its table, in order, a few read ahead; a large one again and again, each time with its next rows.
-
-    Memory does not grow with the number of files' rows.
-    """
-    with ThreadPoolExecutor(AHEAD) as pool:
-        for large, some in groupby(files, is_large):
-            if large:
-                yield from ((file, table) for file in some for table in _parts(file.place, columns))
-            else:
-                yield from ahead(pool, lambda file: read_file(file, columns), some, AHEAD)
-
-
-def is_large(file: ChunkFile) -> bool:
-    """Whether it may have more than one row group."""
-    rows = ROW_GROUP_ROWS + 1 if file.written.stop is None else file.written.stop - file.written.first
-    return rows > ROW_GROUP_ROWS and file.place.path.endswith(".parquet")
-
-
-def _parts(at: Place, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    """A Parquet file's rows, `PART_ROWS` at a time: a row group decoded at once takes ten times its embeddings' bytes."""
-    try:
-        # A disk gives what is asked for when it is; a store would be asked again for each column.
-        with at.filesystem.open_input_file(at.path) as stream, pq.ParquetFile(stream, pre_buffer=not at.local) as parquet:
-            names = parquet.schema_arrow.names
-            wanted = None if columns is None else [name for name in columns if name in names]
-            for batch in parquet.iter_batches(PART_ROWS, columns=wanted, use_threads=False):
-                yield pa.Table.from_batches([batch])
-    except (pa.ArrowInvalid, OSError) as e:
-        raise _unreadable(at, e) from e

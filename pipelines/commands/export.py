@@ -49,6 +49,6 @@ def export(output, kind: str, out: str, chosen: str | None = None) -> tuple[int,
         "cleanlab": arrays.export_cleanlab,
     }[kind]  # fmt: skip
     written = write(output, out)
-    from levit_batch.table.read import scan
+    from levit_batch.table.scan import scan
 
     return written, sum(table.num_rows for table in scan(output, ["error"])) - written

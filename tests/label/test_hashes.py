@@ -15,7 +15,7 @@ from levit_batch.job.load import load_config
 from levit_batch.pixels.hashes import perceptual_hash
 from levit_batch.pixels.modes import to_rgb
 from levit_batch.table.attempts import ISOLATE_AFTER
-from levit_batch.table.read import scan
+from levit_batch.table.scan import scan
 from pipelines.label.execute import make_work
 from pipelines.label.prepare import prepare
 from pipelines.label.replica import DecodeTask, Replica

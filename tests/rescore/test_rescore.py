@@ -21,8 +21,9 @@ from levit_batch.levit.checkpoint import load_checkpoint
 from levit_batch.results.evaluate import evaluate
 from levit_batch.table.compact import compact
 from levit_batch.table.live import look
-from levit_batch.table.read import read_table, require_files, scan
+from levit_batch.table.read import read_table, require_files
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import scan
 from levit_batch.table.write import read_record, write_chunk
 from pipelines.cli import main
 from pipelines.label.prepare import prepare as prepare_job

@@ -11,8 +11,9 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision
 from levit_batch.results.accuracy import accuracy
 from levit_batch.results.metrics import measure
 from levit_batch.table.footer import RECORD
-from levit_batch.table.read import chunk_files, read_file, scan
+from levit_batch.table.read import chunk_files, read_file
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import scan
 from levit_batch.table.stats import SCORE_BINS
 from levit_batch.table.target_stats import target_stats
 from levit_batch.table.write import read_record, serialise

@@ -188,7 +188,7 @@ class Inline(Executor):
 
 
 POOLS = (
-    "table.compact", "table.copy", "table.reopen", "table.books", "table.read",
+    "table.compact", "table.copy", "table.reopen", "table.books", "table.scan",
     "storage.find", "sources.tables", "sources.footers",
 )  # fmt: skip
 

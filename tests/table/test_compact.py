@@ -15,8 +15,9 @@ from levit_batch.table.manifest import read_manifest
 from levit_batch.table.merge import Merge, groups_of, parts_of
 from levit_batch.table.output import Written
 from levit_batch.table.plan import Done, Plan
-from levit_batch.table.read import read_table, require_files, scan
+from levit_batch.table.read import read_table, require_files
 from levit_batch.table.reopen import reopen_errors
+from levit_batch.table.scan import scan
 from levit_batch.table.write import ROW_GROUP_ROWS, read_record
 from tests.support.outputs import make_output, named_by_manifest
 

@@ -18,7 +18,8 @@ from levit_batch.table.compact import compact
 from levit_batch.table.copy import Copy
 from levit_batch.table.manifest import read_manifest, write_manifest
 from levit_batch.table.output import Output
-from levit_batch.table.read import open_output, require_files, scan
+from levit_batch.table.read import open_output, require_files
+from levit_batch.table.scan import scan
 from tests.support import ROOT
 from tests.support.outputs import CLASSES, make_output
 
@@ -105,10 +106,10 @@ def test_what_was_killed_goes_on_and_leaves_nothing(tmp_path, monkeypatch):
 
 def test_merged_files_are_copied_part_by_part(tmp_path, monkeypatch):
     monkeypatch.setattr("levit_batch.table.merge.ROW_GROUP_ROWS", 15)
-    monkeypatch.setattr("levit_batch.table.read.ROW_GROUP_ROWS", 15)
+    monkeypatch.setattr("levit_batch.table.scan.ROW_GROUP_ROWS", 15)
     made, to = make_output(tmp_path), tmp_path / "copy"
     compact(made.output, lambda: None)
-    monkeypatch.setattr("levit_batch.table.read.PART_ROWS", 7)
+    monkeypatch.setattr("levit_batch.table.scan.PART_ROWS", 7)
     assert max(table.num_rows for table in scan(made.output)) == 7, "a merged file is not held whole"
     update(made, to)
     sizes = [pq.read_metadata(file).row_group(0).num_rows for file in sorted((to / "data").iterdir())]

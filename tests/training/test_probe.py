@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from levit_batch.errors import CheckpointError, ConfigError, OutputError, SourceError
 from levit_batch.job.load import validate
 from levit_batch.levit.checkpoint import load_checkpoint
-from levit_batch.table.read import scan
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import scan
 from levit_batch.training import trainer
 from levit_batch.training.config import FinetuneConfig
 from levit_batch.training.data import Split

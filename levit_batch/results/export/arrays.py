@@ -11,8 +11,9 @@ import pyarrow.csv
 from levit_batch.errors import ConfigError
 from levit_batch.results.export.text import for_spreadsheets, new_folder
 from levit_batch.table.output import Output
-from levit_batch.table.read import first_file, scan, schema_of
+from levit_batch.table.read import first_file, schema_of
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import scan
 
 Arrays = dict[str, np.ndarray]  # by file name, each [N, ...]
 INDEX = ("shard", "row", "label", "label_name", "score", "target")

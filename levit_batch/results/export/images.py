@@ -16,7 +16,8 @@ from levit_batch.results.export.text import new_folder
 from levit_batch.results.near.looked_up import holding
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output, folder_of
-from levit_batch.table.read import ChunkFile, require_files, scan_files
+from levit_batch.table.read import ChunkFile, require_files
+from levit_batch.table.scan import scan_files
 
 COLUMNS = ("shard", "row", "target", "label", "label_name", "score", "error")
 

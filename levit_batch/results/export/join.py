@@ -15,7 +15,8 @@ from levit_batch.job.row import feature_of, features_of, kept_name, with_feature
 from levit_batch.sources.source import Source
 from levit_batch.storage.identity import open_file
 from levit_batch.table.output import Output, folder_of
-from levit_batch.table.read import ChunkFile, job_of, require_files, scan_files, schema_of
+from levit_batch.table.read import ChunkFile, job_of, require_files, schema_of
+from levit_batch.table.scan import scan_files
 
 BATCH_ROWS = 256
 FEATURES = b"huggingface"

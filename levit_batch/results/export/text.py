@@ -14,7 +14,8 @@ import pyarrow.csv
 
 from levit_batch.errors import OutputError
 from levit_batch.table.output import Output
-from levit_batch.table.read import require_files, scan_files, schema_of
+from levit_batch.table.read import require_files, schema_of
+from levit_batch.table.scan import scan_files
 
 FORMULA = r"^([=+\-@＝＋－＠\t\r\n])"  # how a text begins that a spreadsheet would run
 

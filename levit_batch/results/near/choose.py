@@ -11,8 +11,9 @@ from levit_batch.results.best import Pick
 from levit_batch.results.near.looked_up import Where, holding, look_up, read_review
 from levit_batch.results.near.vectors import Step, files_with_embeddings, over_vectors, rows_of, silent, unit
 from levit_batch.table.output import REVIEW, Output
-from levit_batch.table.read import first_file, require_files, scan_files, schema_of
+from levit_batch.table.read import first_file, require_files, schema_of
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import scan_files
 
 MARGIN, DIVERGENCE, OUTLIER = REASONS = ("margin", "divergence", "outlier")
 SIGN = {MARGIN: -1, DIVERGENCE: 1, OUTLIER: 1}  # of a value that grows with doubt

@@ -12,7 +12,8 @@ from levit_batch.errors import OutputError
 from levit_batch.results.best import Pick
 from levit_batch.results.looks import COLUMNS, pick_row
 from levit_batch.table.output import REVIEW, Output, folder_of
-from levit_batch.table.read import ChunkFile, chunk_files, job_of, scan_files
+from levit_batch.table.read import ChunkFile, chunk_files, job_of
+from levit_batch.table.scan import scan_files
 
 Where = tuple[str, int]  # shard, row
 POINTS = 3000  # of a map

@@ -18,7 +18,8 @@ from levit_batch.results.near.spill import Spilled, spilling
 from levit_batch.results.near.suspects import COLUMNS, Suspects
 from levit_batch.results.near.vectors import Step, files_with_embeddings, over_vectors, rows_of, silent
 from levit_batch.table.output import REVIEW, Output
-from levit_batch.table.read import ChunkFile, job_of, scan_files, schema_of
+from levit_batch.table.read import ChunkFile, job_of, schema_of
+from levit_batch.table.scan import scan_files
 from levit_batch.table.write import ROW_GROUP_ROWS
 
 NEAR, FAR = 0.13, 0.37037  # cleanlab's: copies are nearer than 0.13 medians, outliers farther than Q3 + (1/0.37037 - 1) IQR

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from levit_batch.errors import OutputError
 from levit_batch.storage.ahead import ahead
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, is_large, read_file, require_files, schema_of
+from levit_batch.table.read import ChunkFile, read_file, require_files, schema_of
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import is_large
 
 Made = TypeVar("Made")
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

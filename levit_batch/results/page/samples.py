@@ -15,7 +15,8 @@ from levit_batch.results.best import Pick
 from levit_batch.results.looks import COLUMNS, SHOWN, Looks
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, chunk_files, job_of, scan_files
+from levit_batch.table.read import ChunkFile, chunk_files, job_of
+from levit_batch.table.scan import scan_files
 
 EDGE = 160  # pixels of a thumbnail's longest edge
 

@@ -15,8 +15,9 @@ from levit_batch.errors import OutputError
 from levit_batch.results.near.choose import choose, ranks, spread
 from levit_batch.results.near.review import review
 from levit_batch.results.near.vectors import unit
-from levit_batch.table.read import open_output, scan
+from levit_batch.table.read import open_output
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import scan
 from pipelines.cli import main
 from tests.support.outputs import make_output
 

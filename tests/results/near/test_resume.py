@@ -19,7 +19,8 @@ from levit_batch.results.near.neighbours import cut, merged
 from levit_batch.results.near.review import review
 from levit_batch.results.near.spill import best_two, spilling
 from levit_batch.table.output import REVIEWING
-from levit_batch.table.read import open_output, scan
+from levit_batch.table.read import open_output
+from levit_batch.table.scan import scan
 from pipelines.cli import main
 from tests.support import ROOT
 from tests.support.jobs import wait_for

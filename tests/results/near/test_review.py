@@ -20,8 +20,8 @@ from levit_batch.results.near.review import review
 from levit_batch.results.near.spill import Spilled, best_two
 from levit_batch.results.near.suspects import Suspects
 from levit_batch.results.near.vectors import unit
-from levit_batch.table.read import scan
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import scan
 from pipelines.cli import main
 from tests.support.outputs import make_output
 from tests.support.planted import COPIES, KINDS

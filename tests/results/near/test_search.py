@@ -13,8 +13,9 @@ from levit_batch.results.near import vectors as module
 from levit_batch.results.near.search import find_row, search
 from levit_batch.table.compact import compact
 from levit_batch.table.lock import locked
-from levit_batch.table.read import open_output, scan
+from levit_batch.table.read import open_output
 from levit_batch.table.rows import list_matrix
+from levit_batch.table.scan import scan
 from pipelines.cli import main
 from tests.support import ROOT
 from tests.support.outputs import make_output
@@ -58,7 +59,7 @@ def test_the_neighbours_are_scikit_learns(digits):
 def test_merged_files_are_searched_row_group_by_row_group(digits, tmp_path, monkeypatch):
     shutil.copytree(digits.path, tmp_path / "out")
     monkeypatch.setattr("levit_batch.table.merge.ROW_GROUP_ROWS", 50)
-    monkeypatch.setattr("levit_batch.table.read.ROW_GROUP_ROWS", 50)
+    monkeypatch.setattr("levit_batch.table.scan.ROW_GROUP_ROWS", 50)
     output = open_output(str(tmp_path / "out"))
     with locked(output.place, 0) as claim:
         compact(output, claim.require, 1_000_000)
