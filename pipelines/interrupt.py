@@ -1,5 +1,6 @@
 """What a scheduler sends to end a command (SIGTERM), and a terminal that is closed (SIGHUP), end it as Ctrl-C does."""
 
+import _thread
 import contextlib
 import signal
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from levit_batch.errors import causes
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_errors: list[BaseException] = []  # that come in place of an interruption
 
 
 class Interrupted(KeyboardInterrupt):
@@ -28,7 +30,15 @@ def uninterruptible() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def interrupt(error: BaseException) -> None:
+    """Have `error` raised in the main thread, where that is `interruptible`."""
+    _errors.append(error)
+    _thread.interrupt_main(signal.SIGTERM)
+
+
 def _interrupt(number: int, frame: object) -> None:
+    if _errors:
+        raise _errors.pop()
     if not interrupted(sys.exc_info()[1]):  # a second one does not break off the cleaning up after the first
         raise Interrupted
 

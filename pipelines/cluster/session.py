@@ -15,6 +15,7 @@ from levit_batch.errors import ConfigError, JobError, brief
 from levit_batch.job.config import ComputeConfig, JobConfig
 from levit_batch.storage.url import scheme
 from pipelines.cluster.local import deaf, end_at_once, own_folder, sigterm_kept, silently
+from pipelines.cluster.services import shut_down, watched
 from pipelines.cluster.sizing import Capacity, Nodes, NoRoomError, Size, size_for
 from pipelines.interrupt import deferred
 
@@ -60,8 +61,9 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if local and not verbose:  # its logs are what somebody may look for who wants to hear what Ray says
             stack.enter_context(own_folder(Path(started.address_info["session_dir"])))
-        stack.callback(shut_down)
-        yield
+        stack.callback(deferred()(shut_down))
+        with watched(local):
+            yield
 
 
 class Session(contextlib.ExitStack):
@@ -81,13 +83,6 @@ class Session(contextlib.ExitStack):
         """A cluster is joined at once: it says whether there are GPUs, and who sees which disk."""
         if self.compute.address is not None:
             self.open()
-
-
-def shut_down() -> None:
-    import ray
-
-    with deferred():
-        ray.shutdown()
 
 
 def check_address(address: str | None) -> None:

@@ -1,11 +1,12 @@
 """How throughput and memory grow with images and replicas, and what planning and resuming a very large job cost.
 
-    python -m tests.benchmarks.scale [--model 128S] [--images 2000 50000] [--replicas 1 2] [--chunks 100000] [--s3 0.03]
+    python -m tests.benchmarks.scale [--model 128S] [--images 2000 50000] [--replicas 1 2] [--chunks 100000] [--s3 0.03 [--named]]
 
 More images are the same shards repeated under other names. The large plan is of 100,000 chunks of one small row group each; for
 what follows every chunk's file is there, and empty: planning by a listing, running again by the manifest, and a night of one
 new shard read none of them. With `--s3` the output of the large plan lies in an S3 stand-in on loopback that takes so many
-seconds for each request.
+seconds for each request; with `--named` the files are not even there, but in the manifest, which counts on a store: the stand-in,
+written in Python, cannot list a million.
 """
 
 import argparse
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--per-shard", type=int, default=1000, help="chunks of a shard of the large plan")
     parser.add_argument("--chunk-rows", type=int, default=100)
     parser.add_argument("--s3", type=float, metavar="SECONDS")
+    parser.add_argument("--named", action="store_true", help="chunk files are named, not made; planning by a listing is left out")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir(), "levit-batch-benchmark"))
     args = parser.parse_args()
     least = min(args.images, default=0)
@@ -70,7 +72,7 @@ def main() -> None:
     if args.chunks:
         _, checkpoint = prepare(args.data, args.model, max(least, 10), 5)
         with contextlib.nullcontext() if args.s3 is None else S3Server(args.s3) as s3:
-            print(json.dumps(large_plan(args.data, checkpoint, args.chunks, args.per_shard, s3)), flush=True)
+            print(json.dumps(large_plan(args.data, checkpoint, args.chunks, args.per_shard, s3, args.named)), flush=True)
 
 
 def grow(args: argparse.Namespace, images: Path, checkpoint: Path, count: int, least: int, replicas: int) -> dict:
@@ -97,7 +99,9 @@ def write_job(folder: Path, source: str, checkpoint: Path, compute: dict, output
     return folder / "job.yaml"
 
 
-def large_plan(data: Path, checkpoint: Path, chunks: int, per_shard: int, s3: S3Server | None = None) -> dict[str, Any]:
+def large_plan(
+    data: Path, checkpoint: Path, chunks: int, per_shard: int, s3: S3Server | None = None, named: bool = False
+) -> dict[str, Any]:
     """Seconds and memory of a table of `chunks` chunks: planning it, running again with nothing to do, a night of one new shard.
     On `s3` also requests.
 
@@ -111,8 +115,8 @@ def large_plan(data: Path, checkpoint: Path, chunks: int, per_shard: int, s3: S3
         job = write_job(folder, f"{folder}/images", checkpoint, {"chunk_rows": 1, "gpus_per_replica": 0}, output)
         planned = subprocess.run([sys.executable, "-c", PLAN, str(job)], capture_output=True, text=True, check=True)
         _, told["plan_seconds"], told["plan_memory"], told["plan_cpu_seconds"] = map(float, planned.stdout.split())
-        finish(folder, job, s3)
-        told |= command("listing", "plan", str(job), s3=s3)
+        finish(folder, job, s3, named)
+        told |= {} if named else command("listing", "plan", str(job), s3=s3)
         manifest(job)
         told |= command("first_night", "run", str(job), s3=s3)  # it reads the footers of the source
         told |= command("nothing_new", "run", str(job), s3=s3)
@@ -156,11 +160,13 @@ def shards(folder: Path, chunks: int, per_shard: int) -> None:
         shutil.copyfile(folder / "00000.parquet", folder / f"{i:05d}.parquet")
 
 
-def finish(folder: Path, job: Path, s3: S3Server | None) -> None:
-    """An empty file for each chunk of the plan, as if the job had run: its first ones by a real run."""
+def finish(folder: Path, job: Path, s3: S3Server | None, named: bool) -> None:
+    """An empty file for each chunk of the plan, as if the job had run: its first ones by a real run. named: these alone."""
     subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "run", str(job), "--limit", "4"], capture_output=True, check=False
     )
+    if named:
+        return
     if s3:
         there, prepared, store = set(s3.keys()), prepared_job(job), get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"]
         for chunk in prepared.chunks:
