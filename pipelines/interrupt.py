@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from levit_batch.errors import causes
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-_errors: list[BaseException] = []  # that come in place of an interruption
+_errors: list[Exception] = []  # that come in place of an interruption
 
 
 class Interrupted(KeyboardInterrupt):
@@ -30,15 +30,23 @@ def uninterruptible() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def interrupt(error: BaseException) -> None:
-    """Have `error` raised in the main thread, where that is `interruptible`."""
+class Ended(BaseException):
+    """The work of the main thread ended with `error`. No library takes it for a failure of its own, and tells of it at length."""
+
+    def __init__(self, error: Exception):
+        super().__init__(str(error))
+        self.error = error
+
+
+def end(error: Exception) -> None:
+    """Have `Ended` raised in the main thread, where that is `interruptible`."""
     _errors.append(error)
     _thread.interrupt_main(signal.SIGTERM)
 
 
 def _interrupt(number: int, frame: object) -> None:
     if _errors:
-        raise _errors.pop()
+        raise Ended(_errors.pop())
     if not interrupted(sys.exc_info()[1]):  # a second one does not break off the cleaning up after the first
         raise Interrupted
 

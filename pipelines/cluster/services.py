@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from levit_batch.errors import JobError, brief
 from pipelines.cluster.local import inside
-from pipelines.interrupt import interrupt
+from pipelines.interrupt import Ended, end
 
 SERVICES = ("raylet", "gcs_server")
 EVERY = 0.5  # seconds between two looks
@@ -29,6 +29,8 @@ def watched(local: bool) -> Iterator[None]:
         threading.Thread(target=_watch, args=(stop,), name="ray", daemon=True).start()
     try:
         yield
+    except Ended as e:
+        raise e.error from None
     except RayError as e:
         if isinstance(e, RayTaskError):  # an error of ours, which keeps its traceback
             raise
@@ -41,7 +43,7 @@ def _watch(stop: threading.Event) -> None:
     while not stop.wait(EVERY):
         if names := dead_services():
             error = JobError(f"Ray's {names[0]} was killed, or ended for want of memory; {GOES_ON}")
-            interrupt(error)
+            end(error)
             if not stop.wait(LATE):  # Ray may end this process before that thread can say anything
                 print(f"levit-batch: {error}", file=sys.stderr, flush=True)
             return

@@ -8,7 +8,7 @@ from ray.exceptions import RaySystemError, RayTaskError
 
 from levit_batch.errors import JobError
 from pipelines.cluster.services import dead_services, watched
-from pipelines.interrupt import interrupt, interruptible
+from pipelines.interrupt import end, interruptible
 
 
 def test_what_ray_says_of_its_end_is_one_line_and_a_bug_stays_a_bug():
@@ -28,8 +28,8 @@ def test_another_thread_ends_the_main_one_with_an_error():
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         interruptible()
-        with pytest.raises(JobError, match="so it is"):
-            threading.Thread(target=interrupt, args=(JobError("so it is"),)).start()
+        with pytest.raises(JobError, match="so it is"), watched(False):
+            threading.Thread(target=end, args=(JobError("so it is"),)).start()
             threading.Event().wait(30)
     finally:
         for number, handler in before.items():

@@ -57,7 +57,8 @@ class Operations:
         self.kill_before(kind, make, half)
 
     def kill_amid(self, kind: str, make: Callable[[], Any], half: Callable[[], Any] | None) -> None:
-        half()
+        if half:  # a sign of life, on a slow machine, shifts the numbers
+            half()
         self.kill_before(kind, make, half)
 
     def fail(self, kind: str, make: Callable[[], Any], half: Callable[[], Any] | None) -> None:
@@ -72,7 +73,7 @@ class Operations:
     def cut(self, kind: str, make: Callable[[], Any], half: Callable[[], Any] | None) -> Any:
         """Half of a file is read, as if it were all; half of a write is made, and fails."""
         if kind in READS:
-            return half()
+            return half() if half else make()
         if half:
             half()
         raise OSError(28, "No space left on device")
