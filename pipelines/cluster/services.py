@@ -1,7 +1,8 @@
 """Ray's own processes, where it was started here: when one of them dies, the job ends with a word.
 
 Left alone, Ray's C++ ends this process some seconds later, in silence: no record of the run, nobody notified, the lock kept.
-Now and then one of Ray's errors comes first: it is told in the same line.
+Now and then one of Ray's errors comes first: it is told in the same line. And now and then Ray's C++ is faster all the same,
+or the main thread waits inside of it: the next run takes the lock of a process that is no more.
 """
 
 import contextlib

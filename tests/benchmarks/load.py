@@ -33,9 +33,9 @@ def main() -> int:
     arguments = parser.parse_args()
     from tests.support.clusters import STORE, running
 
-    with tempfile.TemporaryDirectory() as name, running(num_cpus=1) as cluster:
+    with tempfile.TemporaryDirectory() as name, running(num_cpus=2) as cluster:
         for _ in range(2):
-            cluster.add_node(num_cpus=1, object_store_memory=STORE)
+            cluster.add_node(num_cpus=2, object_store_memory=STORE)
         make(Path(name), arguments.images)
         for replicas in arguments.replicas:
             print(json.dumps(run(Path(name), cluster, arguments, replicas)), flush=True)
@@ -84,13 +84,13 @@ def run(folder: Path, cluster: Any, arguments: argparse.Namespace, replicas: int
             cluster.remove_node(sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0], allow_graceful=False)
             lost = True
         elif lost and not joined and done > chunks * 2 / 3:
-            cluster.add_node(num_cpus=1, object_store_memory=STORE)
+            cluster.add_node(num_cpus=2, object_store_memory=STORE)
             joined = True
     code, seconds = process.wait(), time.monotonic() - since
     if code:
         raise SystemExit(log.read_text()[-2000:])
     if not joined:
-        cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        cluster.add_node(num_cpus=2, object_store_memory=STORE)
     rows = output_rows(out, ["shard", "row", "error"])
     keys = len({*zip(rows["shard"].to_pylist(), rows["row"].to_pylist(), strict=True)})
     assert rows.num_rows == keys == images and rows["error"].null_count == images, "rows are lost, doubled or in error"

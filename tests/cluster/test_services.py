@@ -24,13 +24,32 @@ def test_without_a_ray_of_our_own_nothing_has_died():
     assert dead_services() == []
 
 
-def test_another_thread_ends_the_main_one_with_an_error():
+@pytest.fixture
+def told():
+    """Signals as they are in a command."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        interruptible()
-        with pytest.raises(JobError, match="so it is"), watched(False):
-            threading.Thread(target=end, args=(JobError("so it is"),)).start()
-            threading.Event().wait(30)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    interruptible()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_service_that_dies_ends_the_job(told, monkeypatch):
+    monkeypatch.setattr("pipelines.cluster.services.dead_services", lambda: ["raylet"])
+    with pytest.raises(JobError, match="^Ray's raylet was killed, or .*; what is written stays"), watched(True):
+        threading.Event().wait(30)
+
+
+def test_who_does_not_end_is_told_all_the_same(monkeypatch, capsys):
+    monkeypatch.setattr("pipelines.cluster.services.dead_services", lambda: ["gcs_server"])
+    monkeypatch.setattr("pipelines.cluster.services.LATE", 0.1)
+    monkeypatch.setattr("pipelines.cluster.services.end", lambda error: None)  # as where the main thread waits inside of Ray
+    with watched(True):
+        threading.Event().wait(1.5)
+    assert capsys.readouterr().err.startswith("levit-batch: Ray's gcs_server was killed")
+
+
+def test_another_thread_ends_the_main_one_with_an_error(told):
+    with pytest.raises(JobError, match="so it is"), watched(False):
+        threading.Thread(target=end, args=(JobError("so it is"),)).start()
+        threading.Event().wait(30)
