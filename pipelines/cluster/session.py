@@ -59,6 +59,7 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
     if local:
         end_at_once()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray tells of deaths there, where --json goes
         if local and not verbose:  # its logs are what somebody may look for who wants to hear what Ray says
             stack.enter_context(own_folder(Path(started.address_info["session_dir"])))
         stack.callback(deferred()(shut_down))

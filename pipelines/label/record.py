@@ -49,7 +49,7 @@ class RunRecord:
         self.name = self.started.strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z"
         self.failed: dict[str, str] = {}
         self.again: set[str] = set()  # those of the failed that may well succeed a moment later
-        self.rows = self.chunks = self.bytes = self.unmatched = 0
+        self.rows = self.chunks = self.bytes = self.unmatched = self.begun_again = 0
         self.errors: Counter[str] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.waited = 0.0
@@ -78,6 +78,7 @@ class RunRecord:
         self.rows += record["rows"]
         self.bytes += record["bytes"]
         self.unmatched += record["unmatched"]
+        self.begun_again += record["attempt"] > 1
         self.errors.update(record["errors"])
         self.waited += record.get("waited", 0)
         for stage, seconds in record["seconds"].items():
@@ -181,6 +182,7 @@ class RunRecord:
             "errors": dict(self.errors.most_common()),
             "error_rate": sum(self.errors.values()) / self.rows if self.rows else 0.0,
             "unmatched_targets": self.unmatched,
+            "begun_again": self.begun_again,
             "seconds": wall,
             "seconds_to_first_chunk": self.first_chunk,
             "images_per_second": self.rows / wall if wall else 0.0,

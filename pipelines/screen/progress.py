@@ -20,7 +20,7 @@ class Display:
     def __init__(self, console: Console | None):
         self.console = console
         self.bar: Progress | None = None
-        self.done = self.total = self.labelled = self.errors = self.failed = 0
+        self.done = self.total = self.labelled = self.errors = self.failed = self.begun_again = 0
         self.unit = "rows"
 
     @classmethod
@@ -77,6 +77,7 @@ class Display:
             self.done += 1 if self.unit == "chunks" else record["rows"]
             self.labelled += record["rows"]
             self.errors += sum(record["errors"].values())
+            self.begun_again += record.get("attempt", 1) > 1
         if self.bar:
             self.bar.update(self.task, completed=self.done, facts=self.facts())
         elif self.console and time.monotonic() - self.shown > LINE_EVERY:
@@ -95,6 +96,8 @@ class Display:
             done_now = self.labelled if self.unit == "rows" else self.done
             parts.append(f"{clock((self.total - self.done) * seconds / max(1, done_now))} left")
         parts.append(f"{self.errors:,} error rows" if self.errors else "no errors")
+        if self.begun_again:
+            parts.append(f"chunks begun again: {self.begun_again}")
         if self.failed:
             parts.append(f"{self.failed} chunk attempts failed")
         return " · ".join(parts)

@@ -21,6 +21,11 @@ def summary(config: JobConfig, result: Any) -> str:
             f"top-1 {metrics['top1']:.4f}"
             + (f", top-5 {metrics['top5']:.4f}" if metrics.get("top5") is not None else "")
         )
+    if record["begun_again"]:
+        lines.append(
+            f"chunks begun again: {record['begun_again']:,}; the process that had them was killed, perhaps for want of memory "
+            "(the system's log tells; fewer compute.replicas need less)"
+        )
     if record["shards"]["vanished"]["count"]:
         lines.append(
             f"{record['shards']['vanished']['count']:,} shards are gone from the source; their rows are kept (--drop-vanished)"

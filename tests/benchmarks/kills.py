@@ -4,7 +4,7 @@ python -m tests.benchmarks.kills --kills 100 --seed 1
 
 After each kill the command must end by itself or go on, and leave no process; a table that is finished is held against an
 undisturbed one, and the job begins anew. "ten seconds": SIGTERM, and SIGKILL of what is left ten seconds later, as Kubernetes and
-Slurm end a job; a replica that the kernel ends for memory is ended by the same signal as "replica".
+Slurm end a job. "memory": the kernel kills a replica for want of it, where it lets us make a control group.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-VICTIMS = ("replica", "driver", "raylet", "gcs", "node", "group", "ten seconds")
+VICTIMS = ("replica", "memory", "driver", "raylet", "gcs", "node", "group", "ten seconds")
 NOTICE = 10  # seconds
 GONE = 180  # seconds until a process that lost its own counts as left: Ray's agents look for their raylet now and then
 PATIENCE = 240  # seconds for a command to end after what was killed
@@ -83,6 +83,8 @@ class Kills:
         family = psutil.Process(process.pid).children(recursive=True)
         if victim == "ten seconds":
             return self.notice(process, family)
+        if victim == "memory":
+            return self.starve(process, family)
         for one in self.of(victim, process, family):
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
@@ -98,6 +100,16 @@ class Kills:
                 one.kill()
         took = time.monotonic() - since
         return f"{self.end(process, family)}, {'in time' if took < NOTICE else 'cut off'}"
+
+    def starve(self, process: subprocess.Popen, family: list[psutil.Process]) -> str:
+        from tests.support.jobs import replicas, wait_for
+        from tests.support.out_of_memory import starved
+
+        with starved(wait_for(lambda: replicas(process))[0].pid) as victim:
+            if victim is not None:
+                wait_for(lambda: victim.killed() or process.poll() is not None)
+            by_kernel = victim is not None and victim.killed()
+        return f"{self.end(process, family)}, {'by the kernel' if by_kernel else 'was not let'}"
 
     def of(self, victim: str, process: subprocess.Popen, family: list[psutil.Process]) -> list[psutil.Process]:
         from tests.support.jobs import replicas

@@ -31,7 +31,7 @@ def chunk_record(i, rows=10, **errors):
     return {
         "chunk": f"s rows {i}", "shard": "s", "first": i * rows, "stop": (i + 1) * rows, "run": "now", "scores": [0.5, 0.6],
         "file": f"{folder_of('s')}/{i:09d}-{i:09d}.00000000.parquet", "staged": False, "written": 1000,
-        "rows": rows, "errors": errors, "stats": stats(rows, **errors), "bytes": 100, "unmatched": 1,
+        "rows": rows, "errors": errors, "stats": stats(rows, **errors), "bytes": 100, "unmatched": 1, "attempt": 1 + (i == 3),
         "seconds": {"read": 0.5, "predict": 1.0}, "waited": 0.25, "node": "n", "pid": i % 2, "peak_memory": 1000 + i,
     }  # fmt: skip
 
@@ -54,6 +54,7 @@ def test_sums_over_chunks(run):
         and said["unmatched_targets"] == 4
         and said["bytes_read"] == 400
     )
+    assert said["begun_again"] == 1, "one chunk that lost its process"
     assert said["replicas"] == 2 and said["peak_memory"] > 1002 + 1003
     assert said["skipped"] == {"chunks": 1, "rows": 10} and said["dataset_revision"] == "abc"
     assert said["shards"]["new"]["count"] == 30 and len(said["shards"]["new"]["names"]) == 20

@@ -28,6 +28,7 @@ from pipelines.label.execute import REFUSALS
 from tests.support import DIGITS, ROOT, SUPPORT
 from tests.support.deadly_image import deadly
 from tests.support.jobs import LONG, Job, kill_all, replicas, wait_for
+from tests.support.out_of_memory import starved
 
 ROWS, BAD = 899, 7
 both_engines = pytest.mark.parametrize("engine", ["ray", "local"])
@@ -205,6 +206,23 @@ def test_interrupting_says_how_to_go_on(tmp_path, checkpoint, command, number, e
 
 
 @both_engines
+def test_a_replica_that_the_kernel_kills_for_memory_does_not_stop_the_job(tmp_path, checkpoint, expected, engine):
+    job = Job(tmp_path, checkpoint, compute={"chunk_rows": 2, "engine": engine})
+    process = job.start("run", "--json")
+    victims = wait_for(lambda: len(job.chunks()) >= 1 and replicas(process))
+    with starved(victims[0].pid) as victim:
+        if victim is None:
+            kill_all(process)
+            pytest.skip("no leave to make a control group")
+        wait_for(victim.killed)
+    out, err = process.communicate(timeout=LONG)
+    assert process.returncode == 0 and "Traceback" not in err, err
+    assert json.loads(out)["metrics"]["rows"] == ROWS, "what Ray has to say of it goes to standard error"
+    same_rows(job.table(), expected)
+    assert job.leftovers() == []
+
+
+@both_engines
 def test_a_signal_to_the_whole_family_ends_the_job_not_its_replicas_first(tmp_path, checkpoint, expected, engine):
     """As `timeout`, Slurm's scancel, systemd's control-group and a terminal that is closed do it: Ray's processes get it, too."""
     job = Job(tmp_path, checkpoint, compute={"chunk_rows": 8, "engine": engine})
@@ -287,6 +305,7 @@ def test_images_that_kill_cost_only_their_own_rows(tmp_path, checkpoint, engine)
     bad = {row for row, image in enumerate(images) if row not in deeds and not good(image["bytes"])}
     assert set(errors) == set(deeds) | bad
     assert [errors[row].split(":")[0] for row in (5, 20, 33)] == ["crashed", "timeout", "crashed"]
+    assert json.loads(job.runs()[0].read_text())["begun_again"] == 2 and "chunks begun again: 2; " in said.stdout
     assert job.leftovers() == []
 
 

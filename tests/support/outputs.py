@@ -200,7 +200,7 @@ def _run(night: int, stats: dict, config: JobConfig) -> dict:
         "error_rate": bad / rows, "chunks": 9, "images_per_second": 61.5 + 5 * night, "seconds": 200.0,
         "stages": {s: {"seconds": t, "images_per_second": rows / t}
                    for s, t in {"read": 3.1, "decode": 55.0, "predict": 120.5, "write": 2.2}.items()},
-        "waiting": {"read": 3.1, "replica": 10.0}, "peak_memory": 1_234_567_890, "replicas": 2,
+        "waiting": {"read": 3.1, "replica": 10.0}, "peak_memory": 1_234_567_890, "replicas": 2, "begun_again": 0,
         "skipped": {"chunks": 9 * night, "rows": rows * night},
         "shards": {k: {"count": 3 * (k == "new"), "names": ["part-00.parquet"] * (k == "new")}
                    for k in ("new", "changed", "vanished")},
