@@ -33,7 +33,9 @@ def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
 
 
 def _scale(values: np.ndarray, floats: bool) -> np.ndarray:
-    values = np.clip(np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0), 0, None)
+    with np.errstate(invalid="ignore"):  # a NaN that signals
+        values = values.astype(np.float64)
+    values = np.clip(np.nan_to_num(values, posinf=0, neginf=0), 0, None)
     largest = values.max(initial=0)
     full_scale = next((s for s in ((1, 255, 65535) if floats else (255, 65535)) if largest <= s), largest)
     return np.rint(values * (255 / full_scale)).astype(np.uint8)

@@ -109,6 +109,9 @@ def test_32_bit_values_are_scaled_and_never_clip_to_white():
     assert grey([0, 128, 255], np.float32) == [0, 128, 255]
     assert grey([-5, np.nan, 1000, 2000], np.float32) == [0, 0, 4, 8]
     assert grey([0, 0, 0], np.float32) == [0, 0, 0]
+    signals = np.array([0x7F800001, 0], np.uint32).view(np.float32)  # a NaN that numpy warns of where it is cast
+    with warnings.catch_warnings(action="error"):
+        assert grey(signals, np.float32) == [0, 0]
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF", "AVIF", "MPO"])
