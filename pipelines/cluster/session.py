@@ -21,6 +21,9 @@ from pipelines.interrupt import deferred
 
 # Descriptors, records and one copy of the weights: a replica's pixels stay in its own memory.
 OBJECT_STORE_BYTES = 400_000_000
+# Of a whole machine Ray keeps 5% free: it would end replicas, and what Ray Data needs to live, for what other programs take. The
+# kernel ends replicas first, and when there is no memory any more.
+NO_MONITOR = ("RAY_memory_monitor_refresh_ms", "0")
 NODES_WAIT = 45.0  # seconds for nodes that are about to join: a KubeRay head is ready before its workers
 CONNECT_SECONDS = 20.0
 NODE_GROUPS = "LEVIT_BATCH_NODE_GROUPS"
@@ -35,6 +38,8 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
 
     local = compute.address is None
     check_address(compute.address)
+    if local:
+        os.environ.setdefault(*NO_MONITOR)
     options = {"include_dashboard": False} if local else _bring_package()
     if local and compute.decode_cpus == "auto" and not uses_gpu(compute):
         options["object_store_memory"] = OBJECT_STORE_BYTES  # pixels travel through it only when decoding is apart

@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from levit_batch.errors import JobError
 from levit_batch.job.chunks import Chunk, chunk_table
 from pipelines.cluster.local import slow_store
 from pipelines.cluster.session import capacity, size_of
 from pipelines.cluster.sizing import Size
-from pipelines.cluster.supervise import is_lost, supervise
+from pipelines.cluster.supervise import is_lost, none_lives, supervise
 from pipelines.label.pace import measured_decode
 from pipelines.label.prepare import Prepared
 from pipelines.label.record import RunRecord
@@ -29,6 +30,7 @@ class RayExecution:
 
     def __init__(self, prepared: Prepared, run: RunRecord, work: Work, say: Callable[[str], None]):
         self.prepared, self.run, self.work, self.say = prepared, run, work, say
+        self.local = prepared.config.compute.address is None  # Ray was started for this job
         # In Ray's object store, from where every replica takes it, and no longer in this process.
         self.model = functools.partial(ray.get, ray.put(prepared.runnable))
         prepared.forget_model()
@@ -45,6 +47,8 @@ class RayExecution:
             except Exception as e:
                 if not is_lost(e):
                     raise
+                if self.local:
+                    raise JobError(none_lives()) from None
                 self.say(
                     f"all replicas were lost with their nodes; {len(left)} chunks are left: looking for room for others"
                 )
@@ -52,7 +56,7 @@ class RayExecution:
     def _once(self, chunks: list[Chunk]) -> Iterator[dict[str, Any]]:
         """One Ray Data execution: descriptors of chunks in, a record of each chunk out as it is finished."""
         size = self._size(len(chunks))
-        supervise(set_context(stages=2 if size.decoders else 1))
+        supervise(set_context(stages=2 if size.decoders else 1), self.local)
         # from_arrow would start a task for each block, only to count its rows.
         dataset = ray.data.from_blocks(group(chunks, (size.decoders or size.replicas)[1]))
         options = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}

@@ -96,15 +96,28 @@ def test_a_ray_with_other_names_is_not_supervised(monkeypatch):
     other = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(other)  # beside the real one
     context = SimpleNamespace(custom_execution_callback_classes=[])
-    other.supervise(context)
+    other.supervise(context, local=True)
     assert context.custom_execution_callback_classes == []
-    supervise.supervise(context)
-    assert context.custom_execution_callback_classes == [supervise.Supervisor]
+    for local, one in ((True, supervise.LocalSupervisor), (False, supervise.Supervisor), (False, supervise.Supervisor)):
+        supervise.supervise(context, local)
+        assert context.custom_execution_callback_classes == [one]
     supervise.Supervisor().on_execution_step(SimpleNamespace())
 
 
+@pytest.mark.parametrize(
+    ("started", "dead", "pending", "cluster", "local"),
+    [(0, 0, 2, False, True), (2, 2, 0, True, True), (2, 1, 0, False, False), (1, 0, 1, False, False), (0, 0, 0, False, False)],
+)
+def test_pending_replicas_are_waited_for_on_a_cluster_only(started, dead, pending, cluster, local):
+    """A cluster may have to find a node for them first."""
+    pool = SimpleNamespace(
+        num_running_actors=lambda: started, num_restarting_actors=lambda: dead, num_pending_actors=lambda: pending
+    )
+    assert supervise.Supervisor.waits(pool) is cluster and supervise.LocalSupervisor.waits(pool) is local
+
+
 def test_no_folder_stays_of_a_run_that_ended_and_only_its_own_of_one_that_was_killed():
-    code = SESSION.replace("print(answer", "os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2:] else print(answer")
+    code = SESSION.replace('print("as', 'os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2:] else print("as')
     root = Path(tempfile.mkdtemp(prefix="lb"))  # a short path: Ray's sockets lie below it
     env = os.environ | {"RAY_TMPDIR": str(root)}
     try:

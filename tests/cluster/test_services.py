@@ -1,5 +1,6 @@
 """Ray's end is told in a line; an error of ours that came through Ray keeps its traceback. (Its processes: label/test_run.py.)"""
 
+import json
 import signal
 import threading
 
@@ -7,8 +8,12 @@ import pytest
 from ray.exceptions import RaySystemError, RayTaskError
 
 from levit_batch.errors import JobError
+from levit_batch.job.load import load_config
+from pipelines.cluster import supervise
 from pipelines.cluster.services import dead_services, watched
 from pipelines.interrupt import end, interruptible
+from pipelines.label.run import run_job
+from tests.support import ROOT, SUPPORT
 
 
 def test_what_ray_says_of_its_end_is_one_line_and_a_bug_stays_a_bug():
@@ -53,3 +58,14 @@ def test_another_thread_ends_the_main_one_with_an_error(told):
     with pytest.raises(JobError, match="so it is"), watched(False):
         threading.Thread(target=end, args=(JobError("so it is"),)).start()
         threading.Event().wait(30)
+
+
+def test_where_no_replica_can_live_the_job_ends_with_what_to_do(tmp_path, monkeypatch):
+    """Ray starts a replica that ended at its start again, for ever: as when other programs take the memory."""
+    monkeypatch.setattr(supervise, "START_PATIENCE", 6.0)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{SUPPORT}")
+    monkeypatch.setenv("DEADLY_START", "1")
+    config = load_config("configs/demo.yaml", [f"output.path={tmp_path}", "compute.engine=ray", "compute.chunk_rows=16"])
+    with pytest.raises(JobError, match="no replica lived for .* fewer compute.replicas, or see what it says: --verbose"):
+        run_job(config)
+    assert [json.loads(file.read_text())["state"] for file in (tmp_path / "runs").iterdir()] == ["failed"]

@@ -9,6 +9,10 @@ if "DEADLY_WRITE" in os.environ:
     import deadly_write
 
     deadly_write.register()
+if "DEADLY_START" in os.environ:
+    import deadly_start
+
+    deadly_start.register()
 if "PRETEND_GPU" in os.environ:
     import pretend_gpu
 
