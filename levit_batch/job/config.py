@@ -100,11 +100,15 @@ class OutputConfig(Section):
 
     @field_validator("path")
     @classmethod
-    def _is_no_repository(cls, path: str) -> str:
+    def _can_be_written(cls, path: str) -> str:
+        if not path.strip():
+            raise ValueError("a folder or a URL, not empty")
         if path.lower().startswith("hf://buckets/"):
             raise ValueError("a local path: a bucket is written to where it is mounted (hf jobs: --volume)")
         if path.lower().startswith("hf://"):
             raise ValueError("elsewhere, as each chunk would be a commit there; then `levit-batch push OUTPUT REPO`")
+        if path.lower().startswith(("http://", "https://")):
+            raise ValueError("a folder or a store: the web can only be read")
         return path
 
 

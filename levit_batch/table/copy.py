@@ -6,11 +6,10 @@
 
 What a file is made of stands in its footer, so a copy is brought up to date by writing those again whose shards changed. Each is
 replaced in one step, and no shard moves from one to another (`plan_copy`): whoever reads the folder, on any disk or store and at
-any time, meets each shard's rows once, as they are or as they were.
+any time, meets each shard's rows once, as they are or as they were. (Images of a folder may move between shards: README.md.)
 """
 
 import functools
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,17 +22,16 @@ from levit_batch.storage.place import Place
 from levit_batch.table.books import up_to_date
 from levit_batch.table.compact import BYTES, ROWS, THREADS
 from levit_batch.table.copy_plan import CopyFile, plan_copy, require_once, states
+from levit_batch.table.copy_there import card_is_ours, files_there, require_apart
 from levit_batch.table.footer import footer
 from levit_batch.table.manifest import Manifest, read_manifest
 from levit_batch.table.merge import write_merged
 from levit_batch.table.output import DATA, Output
 from levit_batch.table.read import ChunkFile, chunk_file, job_of, schema_of
 from levit_batch.table.scan import scan_files
-from levit_batch.table.write import fingerprint_of, read_record
 
-BESIDE = ("README.md", "metrics.json", "report.html")  # not job.json: nobody shall label into a copy
-NAME = re.compile(r"(?P<number>\d{5,})(?P<ending>\.(?:parquet|arrow))")
-READERS = 16  # of footers at once
+CARD = "README.md"
+BESIDE = (CARD, "metrics.json", "report.html")  # not job.json: nobody shall label into a copy
 TRIES = 5  # at a look at the table during which no run changes it
 
 
@@ -43,6 +41,9 @@ class Copy:
 
     output: Output
     to: Output
+
+    def __post_init__(self) -> None:
+        require_apart(self.output, self.to)
 
     @property
     def place(self) -> Place:
@@ -89,29 +90,9 @@ class Copy:
 
     def _there(self) -> dict[int, CopyFile]:
         """The files of the copy by number; what a killed one left half written is deleted."""
-        inside = self.output.place.url.rstrip("/") + "/"
-        if f"{self.place.url}/".startswith(inside):
-            raise OutputError(f"{self.place.url}: a copy in few files needs a folder of its own, outside of {self.output}")
-        infos = self.place.join(DATA).list(recursive=False)
+        files = files_there(self.to, self._fingerprint)
         self.to.delete(self.to.leftovers())
-        names = [info.base_name for info in infos if not info.base_name.startswith((".", "_"))]  # which readers skip, too
-        if other := next((name for name in names if not self._ours(name)), None):
-            raise OutputError(
-                f"{self.place.url}: data/{other} is no {self.output.ending} file that `compact --to` wrote; give another folder"
-            )
-        with ThreadPoolExecutor(READERS) as pool:
-            return {file.number: file for file in pool.map(self._read, names)}
-
-    def _ours(self, name: str) -> bool:
-        match = NAME.fullmatch(name)
-        return bool(match) and match["ending"] == self.output.ending
-
-    def _read(self, name: str) -> CopyFile:
-        at, number = self.place.join(DATA, name), int(NAME.fullmatch(name)["number"])
-        shards = read_record(at).get("shards")
-        if not isinstance(shards, dict) or fingerprint_of(at) != self._fingerprint:
-            raise OutputError(f"{at.url}: a file of another job's table than {self.output}; delete it, or give another folder")
-        return CopyFile(number, shards)
+        return files
 
     @functools.cached_property
     def _fingerprint(self) -> str:
@@ -139,8 +120,10 @@ class Copy:
 
     def _write_beside(self) -> None:
         for name in BESIDE:
-            if (at := self.output.place.join(name)).exists():
-                self.place.join(name).write_bytes(at.read_bytes())
+            if not (at := self.output.place.join(name)).exists():
+                continue
+            if name != CARD or card_is_ours(self.to) or not self.place.join(CARD).exists():  # one of theirs stays, as in a table
+                self.to.write(name, at.read_bytes())
 
 
 def _as_all(part: ChunkFile, table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -35,6 +35,7 @@ from levit_batch.table.process import started
 
 ENDINGS = {"parquet": ".parquet", "arrow": ".arrow"}
 CHUNK_FILE = re.compile(r"(?P<first>\d{9,})-(?P<last>\d{9,}|end)\.(?P<version>[0-9a-f]{8})\.(?:parquet|arrow)")
+COPY_FILE = re.compile(r"(?P<number>\d{5,})\.(?:parquet|arrow)")  # in `data` of a copy (copy.py), where no shard has a folder
 FOLDER = re.compile(r"(?:[a-z0-9-]{1,60}-)?[0-9a-f]{16}")
 TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")  # of `Place.write_bytes`
 DATA, STAGING, SWAP, MANIFEST = "data", "_staging", "_swap", "files.parquet"
@@ -199,8 +200,13 @@ class Output:
                 os.rmdir(at)
 
     def own_files(self) -> list[Place]:
-        """Every file below the output that this tool wrote: what `--overwrite` may delete; first what speaks of the others."""
+        """Every file below the output that this tool wrote: what `--overwrite` may delete; first what speaks of the others.
+
+        Raises OutputError where a copy lies (copy.py): rows labelled beside it would be there twice.
+        """
         base = self.place
+        if any(COPY_FILE.fullmatch(info.base_name) for info in base.join(DATA).list(recursive=False)):
+            raise OutputError(f"output.path: {self} holds a copy (`compact --to`), where nobody labels; use another folder")
         infos = [base.join(name).info() for name in (MANIFEST, "metrics.json")]
         infos += [
             info

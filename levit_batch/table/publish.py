@@ -103,8 +103,8 @@ def commit(output: Output, manifest: Manifest, change: Change, require: Callable
         manifest = manifest.settled()
     require()
     write_manifest(output, manifest)
-    for folder in names:
-        clear_staged(output, folder)
+    for folder, files in names.items():
+        clear_staged(output, folder, files)
     require()  # or it was another's manifest that this one replaced: whoever calls says so (`marking_failure`)
     return manifest
 
@@ -146,8 +146,8 @@ def finish_publish(output: Output, require: Callable[[], None], mark: bytes | No
         publish(output, {folder: frozenset(files) for folder, files in names.items()}, require)
         require()
         write_manifest(output, manifest.settled())
-        for folder in names:
-            clear_staged(output, folder)
+        for folder, files in names.items():
+            clear_staged(output, folder, frozenset(files))
         require()  # or it was another's manifest that this one replaced
 
 

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import secrets
+from collections.abc import Set
 
 from levit_batch.errors import OutputError
 from levit_batch.storage.place import Place
@@ -42,13 +43,17 @@ def require_files(output: Output, folder: str, names: frozenset[str]) -> None:
     _require(names, _names(output.place.join(STAGING, folder)) | _names(output.place.join(DATA, folder)), folder)
 
 
-def clear_staged(output: Output, folder: str) -> None:
-    """Delete the staged chunk files of one shard, and the folder when nothing else is in it."""
-    _clear(output, output.place.join(STAGING, folder))
+def clear_staged(output: Output, folder: str, names: frozenset[str]) -> None:
+    """Delete the staged ones of one shard's files `names`, which took their place; the folder, too, when nothing else is in it.
+
+    Others stay: where a night was broken off they are the beginning of the shard's next version.
+    """
+    staged = output.place.join(STAGING, folder)
+    _clear(output, staged, _names(staged) & names)
 
 
-def _clear(output: Output, folder: Place) -> None:
-    output.delete(folder.join(name) for name in _names(folder))
+def _clear(output: Output, folder: Place, names: Set[str]) -> None:
+    output.delete(folder.join(name) for name in sorted(names))
     if folder.local:
         remove_empty(folder.path, output.place.path)
 
@@ -64,7 +69,7 @@ def _replace_local(output: Output, folder: str, names: frozenset[str]) -> None:
             _exchange(swap.path, live.path)  # another run tidied up just then: nothing was replaced
             return None
     finally:
-        _clear(output, swap)
+        _clear(output, swap, _names(swap))
     output.delete(live.join(name) for name in seen - names)
     for name in names - seen:
         data, size = staged.join(name).read_bytes(), staged.join(name).info().size

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from levit_batch.table.read import open_output
 
     output = open_output(args.output)
-    copy = Copy(output, Output(validate({"path": args.to}, "--to", OutputConfig))) if args.to else None
+    copy = Copy(output, Output(validate({"path": args.to}, "--to", OutputConfig))) if args.to is not None else None
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -13,11 +13,13 @@ from levit_batch.errors import OutputError
 from levit_batch.job.config import OutputConfig
 from levit_batch.results.metrics import measure
 from levit_batch.results.page.card import write_card
+from levit_batch.storage.url import split_options
 from levit_batch.table.books import up_to_date
 from levit_batch.table.compact import compact
 from levit_batch.table.copy import Copy
 from levit_batch.table.manifest import read_manifest, write_manifest
 from levit_batch.table.output import Output
+from levit_batch.table.plan import make_plan
 from levit_batch.table.read import open_output, require_files
 from levit_batch.table.scan import scan
 from tests.support import ROOT
@@ -135,16 +137,56 @@ def test_from_a_store_into_a_store(tmp_path, s3):
     assert found.sort_by(ORDER).equals(rows_of(made))
 
 
-@pytest.mark.parametrize("name", ["out", "out/data", "out/copy"])
-def test_a_copy_lies_outside_of_its_table(tmp_path, name):
+@pytest.mark.parametrize("name", ["out", "out/data", "out/copy", "link/data", "."])
+def test_a_copy_lies_outside_of_its_table(tmp_path, name, monkeypatch):
     made = make_output(tmp_path)
+    os.symlink(made.path, tmp_path / "link")
     before = times(made.path)
+    if name == ".":
+        monkeypatch.chdir(made.path)
+        tmp_path = type(tmp_path)()
     with pytest.raises(OutputError, match="needs a folder of its own"):
         update(made, tmp_path / name)
     assert times(made.path) == before
 
 
-@pytest.mark.parametrize("name", ["data/x.parquet", "data/00000.arrow", "data/folder/00000.parquet"])
+def test_options_of_a_bucket_do_not_make_it_another(tmp_path, s3):
+    stored = s3.put(make_output(tmp_path).path, "options/labelled")
+    bare, options = split_options(stored)
+    with pytest.raises(OutputError, match="needs a folder of its own"):
+        Copy(open_output(stored), at(f"{bare}/data{options}&region=us-east-1"))
+    Copy(open_output(stored), at(f"{bare}s{options}"))
+
+
+def test_a_copy_does_not_lie_among_the_images(tmp_path):
+    made = make_output(tmp_path / "images")
+    made.output.write_json("job.json", made.job | {"places": [str(tmp_path / "images")]})
+    with pytest.raises(OutputError, match="images/few: lies among what .* is made from: the next run would take it for images"):
+        update(made, tmp_path / "images/few")
+    assert update(made, tmp_path / "few")["files"] == 2
+
+
+@pytest.mark.parametrize("name", ["job.json", "metrics.json", "report.html"])
+def test_what_others_keep_in_a_folder_is_not_written_over(tmp_path, name):
+    made, to = make_output(tmp_path), tmp_path / "copy"
+    (to / "data").mkdir(parents=True)
+    half = to / "data/.x.parquet.999999999.0123abcd.tmp"
+    half.write_bytes(b"theirs")
+    (to / name).write_text("theirs")
+    with pytest.raises(OutputError, match=f"copy: holds a {name} that `compact --to` did not write; give another folder"):
+        update(made, to)
+    assert sorted(to.rglob("*")) == sorted([to / "data", half, to / name]) and (to / name).read_text() == "theirs"
+
+
+def test_a_card_that_is_not_ours_stays(tmp_path):
+    made, to = make_output(tmp_path), tmp_path / "copy"
+    write_card(made.output, made.job, measure(made.output))
+    to.mkdir()
+    (to / "README.md").write_text("# mine")
+    assert update(made, to)["files"] == 2 and (to / "README.md").read_text() == "# mine"
+
+
+@pytest.mark.parametrize("name", ["data/x.parquet", "data/00000.arrow", "data/folder/00000.parquet", "data/000000.parquet"])
 def test_a_folder_with_other_tables_is_refused(tmp_path, name):
     made, foreign = make_output(tmp_path), tmp_path / "copy" / name
     foreign.parent.mkdir(parents=True)
@@ -172,6 +214,8 @@ def test_a_run_does_not_label_into_a_copy(tmp_path):
     update(made, to)
     with pytest.raises(OutputError, match="holds tables, but no job.json"):
         check_same_job(None, at(to))
+    with pytest.raises(OutputError, match="holds a copy .*, where nobody labels; use another folder"):
+        make_plan([], at(to), None, [], afresh=True)  # --overwrite
 
 
 def test_while_shards_are_replaced_nothing_is_copied(tmp_path):
@@ -212,3 +256,7 @@ def test_the_command(tmp_path):
     said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert said.stdout == f"1 files, 1 of them written now: {tmp_path}/copy/data\n"
     assert not list((tmp_path / "copy").rglob("_lock/*")) and len(require_files(made.output)) == 9
+    for to, why in (("", "a folder or a URL, not empty"), ("https://example.org/x", "the web can only be read")):
+        said = subprocess.run([*command[:-1], to], capture_output=True, text=True, cwd=ROOT)
+        assert said.returncode == 2 and why in said.stderr and len(said.stderr.splitlines()) == 1
+    assert len(require_files(made.output)) == 9

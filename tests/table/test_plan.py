@@ -43,8 +43,8 @@ def publish(progress, output, failed=(), require=lambda: None):
     """Whether all that is to be replaced was."""
     ready = publishable(progress, set(failed))
     publish_folders(output, {folder: one.names for folder, one in ready.items()}, require)
-    for folder in ready:
-        clear_staged(output, folder)
+    for folder, one in ready.items():
+        clear_staged(output, folder, one.names)
     return len(ready) == len(progress.replacements)
 
 

@@ -13,7 +13,7 @@ from tests.table.test_output import NEW, OLD, S, T, output, put, tree
 
 def publish(found, folder, names):
     replace_shard(found, folder, names)
-    clear_staged(found, folder)
+    clear_staged(found, folder, names)
 
 
 def file(first, stop, version):
@@ -35,6 +35,16 @@ def test_publish_replaces_a_whole_shard(tmp_path, monkeypatch, how):
     assert how == "store" or not (tmp_path / "out/_staging").exists()
     publish(found, S, frozenset([file(0, 10, NEW)]))  # another run publishes the same
     assert f"data/{S}/{file(0, 10, NEW)}" in tree(tmp_path)
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_what_is_staged_of_the_next_version_stays(tmp_path, store):
+    found, later = output(tmp_path, store=store), Chunk("s", "", "c" * 8, 0, 5, staged=True)
+    put(found, Chunk("s", "", OLD, 0, 10), b"old")
+    put(found, Chunk("s", "", NEW, 0, 10, staged=True), b"new")
+    put(found, later, b"a night that was broken off")
+    publish(found, S, frozenset([file(0, 10, NEW)]))
+    assert tree(tmp_path) == [f"_staging/{S}/{file(0, 5, 'c' * 8)}", f"data/{S}/{file(0, 10, NEW)}"]
 
 
 def test_half_a_read_is_not_copied_as_all_of_it(tmp_path, monkeypatch):
