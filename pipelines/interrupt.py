@@ -30,6 +30,14 @@ def uninterruptible() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def heard_again() -> None:
+    """They mean what Python knows that they mean, whatever C code has made of them since."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
+
+
 class Ended(BaseException):
     """The work of the main thread ended with `error`. No library takes it for a failure of its own, and tells of it at length."""
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from levit_batch.errors import JobError
 from levit_batch.job.chunks import Chunk
@@ -26,6 +27,13 @@ WHAT = {
 }
 
 
+class Attempt(NamedTuple):
+    """Which attempt at a stage of a chunk it is, from 1: of all runs, and of this one."""
+
+    number: int = 1
+    here: int = 1
+
+
 @dataclass(frozen=True)
 class Attempts:
     """The markers of one run."""
@@ -37,8 +45,8 @@ class Attempts:
         """Whether a process began `chunk` and never ended it."""
         return self._place(chunk).exists()
 
-    def begin(self, chunk: Chunk, stage: str = DECODE) -> int:
-        """Count one more attempt at this stage of `chunk`; returns how many there were, this one included.
+    def begin(self, chunk: Chunk, stage: str = DECODE) -> Attempt:
+        """Count one more attempt at this stage of `chunk`, and return which it is.
 
         Raises JobError when this run has begun it too often (the next run then starts counting afresh), RefusedError when the
         output cannot be written.
@@ -54,7 +62,7 @@ class Attempts:
                     "with fewer compute.replicas"
                 )
             self._write(chunk, attempts, here)
-        return attempts[stage]
+        return Attempt(attempts[stage], here[stage])
 
     def take_back(self, chunk: Chunk, stage: str = DECODE) -> None:
         """The last attempt has ended, well or not, and its process lives: only deaths count."""

@@ -127,7 +127,7 @@ def models(prepared: Prepared, sample: Sample, say: Callable[[str], None]) -> li
     config, gpu = prepared.config, prepared.gpu
     folded = fold(prepared.checkpoint.model, config.model.heads, prepared.checkpoint.processor)
     decoder = Decoder(dataclasses.replace(make_work(prepared, "bench", True), source=sample))
-    part = Part(sample.chunk, attempt=1, started=time.time())
+    part = Part(sample.chunk, time.time())
     pixels = np.concatenate(list(decoder.batches(part, sample.tables)))[:MODEL_IMAGES]
     dtypes = dict.fromkeys([prepared.dtype, "float32", "float16" if gpu else "bfloat16"])
     own = make_runtime(config.model, gpu, "float32", config.compute.batch_size).batch

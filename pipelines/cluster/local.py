@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.interrupt import SIGNALS
+from pipelines.interrupt import SIGNALS, heard_again
 
 if TYPE_CHECKING:
     import psutil
@@ -149,6 +149,7 @@ def end_at_once() -> None:
     import psutil  # Ray's own copy
 
     def kill_all(**options) -> None:
+        heard_again()  # Ray's C++ has just left SIGTERM to the system, which would end this process
         services = [info.process.pid for infos in node.all_processes.values() for info in infos]
         workers = [child for pid in services for child in _children(pid)]
         kill(**options | {"allow_graceful": False})

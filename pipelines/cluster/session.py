@@ -24,6 +24,7 @@ OBJECT_STORE_BYTES = 400_000_000
 # Of a whole machine Ray keeps 5% free: it would end replicas, and what Ray Data needs to live, for what other programs take. The
 # kernel ends replicas first, and when there is no memory any more.
 NO_MONITOR = ("RAY_memory_monitor_refresh_ms", "0")
+NO_HANDLER = ("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # with it SIGTERM while Ray starts ends this process at once
 NODES_WAIT = 45.0  # seconds for nodes that are about to join: a KubeRay head is ready before its workers
 CONNECT_SECONDS = 20.0
 NODE_GROUPS = "LEVIT_BATCH_NODE_GROUPS"
@@ -38,36 +39,37 @@ def ray_session(compute: ComputeConfig, verbose: bool) -> Iterator[None]:
 
     local = compute.address is None
     check_address(compute.address)
+    os.environ.setdefault(*NO_HANDLER)
     if local:
         os.environ.setdefault(*NO_MONITOR)
     options = {"include_dashboard": False} if local else _bring_package()
     if local and compute.decode_cpus == "auto" and not uses_gpu(compute):
         options["object_store_memory"] = OBJECT_STORE_BYTES  # pixels travel through it only when decoding is apart
-    try:
-        with (
-            contextlib.nullcontext() if verbose else silently(local),
-            deaf() if local else contextlib.nullcontext(),
-            sigterm_kept(),
-            deferred(),
-        ):
-            started = ray.init(
-                address=compute.address or "local",
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-                configure_logging=True,
-                **options,
-            )
-    except (ConnectionError, TimeoutError) as e:
-        raise ConfigError(f"compute.address: no Ray cluster answers at {compute.address}: {e}") from None
-    except Exception as e:  # Ray raises nothing more telling, for one when a busy machine takes more than 30 s
-        raise JobError(f"Ray could not be started: {brief(e)}; try again, or see what it says: --verbose") from e
-    if local:
-        end_at_once()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray tells of deaths there, where --json goes
-        if local and not verbose:  # its logs are what somebody may look for who wants to hear what Ray says
-            stack.enter_context(own_folder(Path(started.address_info["session_dir"])))
-        stack.callback(deferred()(shut_down))
+        try:
+            with (
+                contextlib.nullcontext() if verbose else silently(local),
+                deaf() if local else contextlib.nullcontext(),
+                sigterm_kept(),
+                deferred(),  # a signal meanwhile ends the job when it is known what is to be undone
+            ):
+                started = ray.init(
+                    address=compute.address or "local",
+                    log_to_driver=verbose,
+                    logging_level=logging.INFO if verbose else logging.ERROR,
+                    configure_logging=True,
+                    **options,
+                )
+                if local:
+                    end_at_once()
+                if local and not verbose:  # its logs are what somebody may look for who wants to hear what Ray says
+                    stack.enter_context(own_folder(Path(started.address_info["session_dir"])))
+                stack.callback(deferred()(shut_down))
+        except (ConnectionError, TimeoutError) as e:
+            raise ConfigError(f"compute.address: no Ray cluster answers at {compute.address}: {e}") from None
+        except Exception as e:  # Ray raises nothing more telling, for one when a busy machine takes more than 30 s
+            raise JobError(f"Ray could not be started: {brief(e)}; try again, or see what it says: --verbose") from e
         with watched(local):
             yield
 

@@ -16,7 +16,7 @@ from levit_batch.pixels.hashes import content_hash, perceptual_hash
 from levit_batch.pixels.isolate import IsolatedPreprocessor
 from levit_batch.pixels.preprocess import Preprocessor, as_buffer
 from levit_batch.sources.columns.cells import cell_buffers
-from levit_batch.table.attempts import DECODE, ISOLATE_AFTER, Attempts
+from levit_batch.table.attempts import DECODE, ISOLATE_AFTER, Attempt, Attempts
 from pipelines.label.read_ahead import read_ahead
 from pipelines.label.work import Part, Work
 
@@ -41,7 +41,7 @@ class Decoder:
         with contextlib.ExitStack() as stack:
             self.reading.acquire()  # until its last row is read: who reads first computes first
             try:
-                part = Part(chunk, stack.enter_context(self.attempt(chunk)), time.time(), not self.begun)
+                part = Part(chunk, time.time(), stack.enter_context(self.attempt(chunk)), not self.begun)
                 self.begun = True
                 rows, waited = self.work.source.read(chunk), functools.partial(part.spend, "read")
                 tables = stack.enter_context(read_ahead(rows, waited, ended=self.reading.release))
@@ -51,15 +51,15 @@ class Decoder:
             yield part, tables
 
     @contextlib.contextmanager
-    def attempt(self, chunk: Chunk, stage: str = DECODE) -> Iterator[int]:
-        """A stage of `chunk` under way: gives the number of this attempt, which does not count when it fails: only deaths do.
+    def attempt(self, chunk: Chunk, stage: str = DECODE) -> Iterator[Attempt]:
+        """A stage of `chunk` under way: gives which attempt it is, which does not count when it fails: only deaths do.
 
         A chunk that a process has died with before keeps the `turn` to its end, so that the next death is blamed on it alone.
         """
         with self.computing if self.attempts.died_with(chunk) else contextlib.nullcontext():
-            number = self.attempts.begin(chunk, stage)
+            attempt = self.attempts.begin(chunk, stage)
             try:
-                yield number
+                yield attempt
             except Exception:
                 self.attempts.take_back(chunk, stage)
                 raise
@@ -75,7 +75,7 @@ class Decoder:
 
     def batches(self, part: Part, tables: Iterable[pa.Table]) -> Iterator[np.ndarray]:
         """uint8 [G,H,W,3] of the good images of each table; the rest of the rows goes into `part`."""
-        preprocess = self.isolated() if part.attempt > ISOLATE_AFTER else self.preprocess
+        preprocess = self.isolated() if part.attempt.number > ISOLATE_AFTER else self.preprocess
         for table in tables:
             since = time.perf_counter()
             encoded = cell_buffers(table[IMAGE_BYTES])

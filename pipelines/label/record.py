@@ -78,7 +78,7 @@ class RunRecord:
         self.rows += record["rows"]
         self.bytes += record["bytes"]
         self.unmatched += record["unmatched"]
-        self.begun_again += record["attempt"] > 1
+        self.begun_again += record.get("begun_again", False)
         self.errors.update(record["errors"])
         self.waited += record.get("waited", 0)
         for stage, seconds in record["seconds"].items():

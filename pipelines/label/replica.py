@@ -104,8 +104,8 @@ class Replica:
 
     def finish_decoded(self, part: Part, pixels: np.ndarray) -> dict[str, Any]:
         """A chunk that a `DecodeTask` decoded, from pixels to output file."""
-        with self.decoder.attempt(part.chunk, PREDICT) as number:
-            part.attempt = max(part.attempt, number)
+        with self.decoder.attempt(part.chunk, PREDICT) as attempt:
+            part.attempt = max(part.attempt, attempt)
             with self.decoder.turn() as part.waited:
                 watch = self.album.watch(part)
                 predicted = self.predict(part, [pixels] if len(pixels) else [], watch)

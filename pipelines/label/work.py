@@ -21,6 +21,7 @@ from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RowSpec
 from levit_batch.sources.columns.cells import cell_buffers
 from levit_batch.sources.source import Source
+from levit_batch.table.attempts import Attempt
 from levit_batch.table.output import Output
 from levit_batch.table.stats import chunk_stats
 
@@ -47,8 +48,8 @@ class Part:
     """One chunk under way: its rows without the images, and the pixels of its good ones."""
 
     chunk: Chunk
-    attempt: int
     started: float
+    attempt: Attempt = Attempt()
     cold: bool = False  # the first that its process decodes
     waited: float = 0.0  # seconds that the replica had nothing to compute before
     seconds: dict[str, float] = field(default_factory=dict)
@@ -73,7 +74,8 @@ class Part:
             "seconds": self.seconds,
             "bytes": self.bytes,
             "unmatched": self.unmatched,
-            "attempt": self.attempt,
+            "attempt": self.attempt.number,
+            "begun_again": self.attempt.here > 1,
             "waited": self.waited,
             "started": self.started,
             "ended": time.time(),

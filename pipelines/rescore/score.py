@@ -39,7 +39,7 @@ class Maker:
         self.scorer, self.pieces, self.spec, self.targets = task.scorer, task.pieces, task.spec, task.targets
 
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
-        part, since = Part(chunk, 1, time.time()), time.perf_counter()
+        part, since = Part(chunk, time.time()), time.perf_counter()
         stored = self.pieces.read(chunk)
         part.bytes, part.errors = stored.nbytes, stored["error"].to_pylist()
         part.spend("read", -since + (since := time.perf_counter()))

@@ -77,7 +77,7 @@ class Display:
             self.done += 1 if self.unit == "chunks" else record["rows"]
             self.labelled += record["rows"]
             self.errors += sum(record["errors"].values())
-            self.begun_again += record.get("attempt", 1) > 1
+            self.begun_again += record.get("begun_again", False)
         if self.bar:
             self.bar.update(self.task, completed=self.done, facts=self.facts())
         elif self.console and time.monotonic() - self.shown > LINE_EVERY:

@@ -180,10 +180,10 @@ def markers(replica):
 def test_a_chunk_that_was_decoded_apart_is_an_attempt_of_the_replica(apart, monkeypatch):
     replica, part, pixels = apart
     attempts = replica.decoder.attempts
-    assert part.attempt == 1 and markers(replica) == [], "its decoding killed nobody"
+    assert part.attempt == (1, 1) and markers(replica) == [], "its decoding killed nobody"
     for _ in range(GIVE_UP_AFTER):  # and each process dies
         attempts.begin(part.chunk, PREDICT)
-    assert attempts.begin(part.chunk) == 1, "which is no reason to decode in a child process"
+    assert attempts.begin(part.chunk).number == 1, "which is no reason to decode in a child process"
     attempts.take_back(part.chunk)
     said = replica.guard(lambda: replica.finish_decoded(part, pixels), part.chunk)
     assert "rows 0-15: its replica died 5 times after its images were decoded" in said["failed"] and not said["again"]
@@ -213,7 +213,7 @@ def test_a_lost_gpu_ends_the_process_in_the_midst_of_its_attempt(apart, monkeypa
     replica.predictor.backend = Lost()
     with pytest.raises(Died, match="the GPU failed"):
         replica.guard(lambda: replica.finish_decoded(part, pixels), part.chunk)
-    assert len(markers(replica)) == 1 and replica.decoder.attempts.begin(part.chunk, PREDICT) == 2
+    assert len(markers(replica)) == 1 and replica.decoder.attempts.begin(part.chunk, PREDICT).number == 2
 
 
 def test_loading_is_a_stage_of_its_own(made, monkeypatch):

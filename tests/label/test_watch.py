@@ -23,7 +23,7 @@ def chunk(rng, i, ties):
 
     Every pixel of a row's image has the value of its place in the chunk.
     """
-    part = Part(Chunk("s", "", "0" * 8, i * ROWS, (i + 1) * ROWS), 1, 0.0)
+    part = Part(Chunk("s", "", "0" * 8, i * ROWS, (i + 1) * ROWS), 0.0)
     part.errors = ["decode: broken" if rng.random() < 0.1 else None for _ in range(ROWS)]
     target = rng.integers(-1, 5, ROWS)
     good = [k for k, error in enumerate(part.errors) if error is None]

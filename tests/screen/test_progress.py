@@ -29,7 +29,7 @@ def test_what_was_done_before_counts_and_it_ends_at_a_hundred():
         assert "67%" in shown.line() and "2 error rows" in shown.line() and "left" in shown.line()
         shown.add({"failed": "x", "chunk": "s"})
         assert "begun again" not in shown.line()
-        shown.add(record(100) | {"attempt": 2})
+        shown.add(record(100) | {"begun_again": True})
     last = file.getvalue().splitlines()[-1]
     assert last.startswith("100%  300 of 300 rows") and "left" not in last
     assert last.endswith("2 error rows · chunks begun again: 1 · 1 chunk attempts failed")
