@@ -13,6 +13,7 @@ from levit_batch.results.page.report import RUNS, write_report
 from levit_batch.sources.source import Source, open_source
 from levit_batch.storage.redact import is_masked
 from levit_batch.table.books import up_to_date
+from levit_batch.table.kept_types import kept_in
 from levit_batch.table.output import Output
 from levit_batch.table.read import first_file, job_of, runs_of, schema_of
 from levit_batch.table.stats import Stats
@@ -78,4 +79,6 @@ def source_of(job: dict[str, Any], anywhere: bool = True) -> Source:
         if not all(part.startswith("/") for address in addresses for part in address.split("::")):
             raise SourceError("it is not on this machine's disk; `levit-batch evaluate --pictures` reads it all the same")
         config = config.model_copy(update={"allow_urls": False})
-    return open_source(config)
+    source = open_source(config)
+    source.before = kept_in(job, "the output")  # the shard that is first by now may have narrower types
+    return source

@@ -65,7 +65,7 @@ class ArrowSource(Source):
 
     def _check(self, file: File, schema: pa.Schema) -> None:
         try:
-            check_same(schema, self._schema, self.config)
+            check_same(schema, self.like, self.config, self.before)
         except SourceError as e:
             raise SourceError(f"{shown(file.url)}: {e}") from None
 
@@ -88,18 +88,18 @@ class ArrowSource(Source):
     def _piece(self, batch: pa.RecordBatch | str, start: int, rows: int) -> Iterator[pa.Table]:
         """Some rows of a batch; error rows where the batch is damaged."""
         if isinstance(batch, str):
-            yield error_table(rows, batch, self.config, self._schema)
+            yield error_table(rows, batch, self.config, self.like)
             return
         piece = batch.slice(start, rows)
         try:
             piece.validate(full=True)  # offsets out of range would end the process
         except pa.ArrowInvalid as e:
             if rows == 1:
-                yield error_table(1, f"unreadable: record batch is damaged: {damage(e)}", self.config, self._schema)
+                yield error_table(1, f"unreadable: record batch is damaged: {damage(e)}", self.config, self.like)
             for row in range(rows if rows > 1 else 0):  # which of them it is
                 yield from self._piece(batch, start + row, 1)
             return
-        yield from standard_tables(piece, self.config, self._schema)
+        yield from standard_tables(piece, self.config, self.like)
 
 
 def saved_dataset(config: SourceConfig) -> list[File] | None:

@@ -12,7 +12,7 @@ from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
 from levit_batch.sources.columns.lookup import Found, read_path, read_whole, too_large
-from levit_batch.sources.columns.standard import check_columns
+from levit_batch.sources.columns.standard import check_columns, check_same
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import standard_tables
 from levit_batch.storage.hub import explain, patient_hub
@@ -67,6 +67,8 @@ class HubStream(Source):
 
     def shards(self) -> Iterator[Shard]:
         check_columns(self.schema(), self.config)
+        if self.before is not None:
+            self._check_before()
         for split, stream in self.streams.items():
             count = min(stream.num_shards, MOST_SHARDS)
             alone, names = self._alone(split), [self._name(url) for url in self.files[split]]
@@ -77,6 +79,13 @@ class HubStream(Source):
                 name = names[i] if alone else f"part-{i:05d}"
                 version = version_of(name, stamps[i]) if alone else version_of(names, stamps, "" if names else self.hash)
                 yield Shard(f"{split}/{name}", f"{split}{SPLIT_JOINT}{i}/{count}", version, None)
+
+    def _check_before(self) -> None:
+        """All shards have the types that `datasets` gives the whole dataset: these may be others than when the table began."""
+        try:
+            check_same(self.schema(), self.like, self.config, self.before)
+        except SourceError as e:
+            raise SourceError(f"{self.config.path}: {e}") from None
 
     @cached_property
     def cuts_shards(self) -> bool:
@@ -99,7 +108,7 @@ class HubStream(Source):
             row += len(batch)
             if row > first:
                 batch = batch.slice(max(0, len(batch) - (row - first)))
-                yield from standard_tables(batch, self.config, self._schema, self._look_up)
+                yield from standard_tables(batch, self.config, self.like, self._look_up)
 
     def _batches(self, split: str, index: int, count: int) -> Iterator[pa.Table]:
         patient_hub()

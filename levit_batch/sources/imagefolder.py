@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
+from levit_batch.sources.columns.before import numbers_as_before
 from levit_batch.sources.columns.lookup import Found, read_below
-from levit_batch.sources.columns.standard import check_columns, standard_table
+from levit_batch.sources.columns.standard import check_columns, check_same, standard_table
 from levit_batch.sources.imagefolder_metadata import FILE_NAME, METADATA_NAMES, leaves, read_metadata
 from levit_batch.sources.imagefolder_runs import cut_runs
 from levit_batch.sources.source import Source
@@ -82,7 +83,8 @@ class ImageFolder(Source):
         metadata = files.filter(is_metadata)["name"].to_pylist()
         files = files.filter(pc.invert(is_metadata)).rename_columns([FILE_NAME, "__size", "__stamp"])
         if metadata:
-            return _join(read_metadata(self.folder, metadata, self.config.image_column), files)
+            said = read_metadata(self.folder, metadata, self.config.image_column)
+            return _join(said if self.before is None else numbers_as_before(said, self.before), files)
         if not files.num_rows:
             raise SourceError(
                 f"source.path: no images below {shown(self.folder.url)}; image files end with .jpg, .png, ..."
@@ -99,6 +101,10 @@ class ImageFolder(Source):
 
     def shards(self) -> Iterator[Shard]:
         check_columns(self.schema(), self.config)
+        try:
+            check_same(self.schema(), self.like, self.config, self.before)
+        except SourceError as e:
+            raise SourceError(f"{shown(self.url)}: {e}") from None
         keys = (key or "" for piece in self.rows[FILE_NAME].chunks for key in piece.to_pylist())
         for name, start, stop in cut_runs(keys):
             part = self.rows.slice(start, stop - start)
@@ -124,7 +130,7 @@ class ImageFolder(Source):
         def make(found: list[Found]) -> pa.Table:
             nonlocal start
             part, start = rows.slice(start, len(found)), start + len(found)
-            return standard_table(part, self.config, self._schema, found_arrays(found))
+            return standard_table(part, self.config, self.like, found_arrays(found))
 
         read = partial(self._read, self.folder)
         yield from tables(read_in_order(read, names, 1 if self.folder.local else REMOTE_READS), found_bytes, make)

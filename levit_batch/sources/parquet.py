@@ -55,8 +55,8 @@ class ParquetSource(Source):
         yield from self.footers.shards(self.files, _read, self._check)
 
     def _check(self, file: File, schema: pa.Schema) -> None:
-        if not schema.equals(self._schema):
-            self._named(file, lambda: check_same(schema, self._schema, self.config))
+        if not schema.equals(self.like):
+            self._named(file, lambda: check_same(schema, self.like, self.config, self.before))
 
     def _named(self, file: File, check) -> None:
         try:
@@ -86,13 +86,13 @@ class ParquetSource(Source):
                 row += batch.num_rows
                 if row > skip:
                     rest = batch.slice(max(0, batch.num_rows - (row - skip)))
-                    yield from standard_tables(rest, self.config, self._schema)
+                    yield from standard_tables(rest, self.config, self.like)
         except (pa.ArrowException, OSError) as e:
             if not (reason := damage(e)):
                 raise
             error = f"unreadable: row group {group} is damaged: {reason}"
             for start in range(max(row, skip), stop, READ_ROWS):
-                yield error_table(min(READ_ROWS, stop - start), error, self.config, self._schema)
+                yield error_table(min(READ_ROWS, stop - start), error, self.config, self.like)
 
 
 def _job_of(file: File) -> dict[str, Any] | None:

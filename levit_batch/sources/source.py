@@ -7,6 +7,7 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
 from levit_batch.job.row import TARGET
+from levit_batch.sources.columns.before import as_before
 from levit_batch.sources.columns.standard import check_columns, find_type, label_names
 from levit_batch.sources.cursor import Cursor
 from levit_batch.sources.footers import Footers
@@ -35,6 +37,7 @@ class Source(ABC):
     row_name: the kept column that names a row wherever it stands, of a source that cuts shards out of a listing of names.
     leave_out: a folder or URL whose files are no part of the source: the output, where it lies inside.
     footers: what is known of files without opening them; on the driver.
+    before: the kept columns as a table has them that is there, and goes on; set before anything is read.
     """
 
     revision: str | None = None
@@ -42,6 +45,7 @@ class Source(ABC):
     driver_only: tuple[str, ...] = ()
     row_name: str = ""
     leave_out: str | None = None
+    before: pa.Schema | None = None
 
     def __init__(self, config: SourceConfig):
         if config.root and not scheme(config.root):
@@ -67,6 +71,12 @@ class Source(ABC):
     def schema(self) -> pa.Schema:
         """The columns that a row of this source has, with the source's own metadata."""
 
+    @cached_property
+    def like(self) -> pa.Schema:
+        """The types that rows are read as: those of `schema`, which may be the first shard's, but where a table is there, its
+        kept columns keep theirs."""
+        return self.schema() if self.before is None else as_before(self.schema(), self.before)
+
     @abstractmethod
     def rows_from(self, chunk: Chunk, first: int) -> Iterator[pa.Table]:
         """The rows of the chunk's shard from row `first` to the shard's end, as small tables (see `tables`).
@@ -85,11 +95,11 @@ class Source(ABC):
 
     def kept(self) -> pa.Schema:
         """Names and types of `keep_columns`, and the source's metadata. Raises SourceError for unknown columns."""
-        return check_columns(self.schema(), self.config)
+        return check_columns(self.like, self.config)
 
     def target_type(self) -> pa.DataType:
         """The type of the target column. Raises SourceError when there is no such column."""
-        return find_type(self.schema(), self.config.target_column or "", "source.target_column")
+        return find_type(self.like, self.config.target_column or "", "source.target_column")
 
     @property
     def target_names(self) -> list[str] | None:

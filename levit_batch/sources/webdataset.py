@@ -16,8 +16,10 @@ import pyarrow as pa
 from levit_batch.errors import SourceError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
+from levit_batch.sources.columns.before import as_before, differs
 from levit_batch.sources.columns.lookup import Found
-from levit_batch.sources.columns.standard import check_columns, standard_table
+from levit_batch.sources.columns.standard import check_columns, column_of, find_type, standard_table
+from levit_batch.sources.columns.types import is_text
 from levit_batch.sources.footers import Footer
 from levit_batch.sources.imagefolder import IMAGE, IMAGE_ENDINGS
 from levit_batch.sources.source import Source
@@ -63,7 +65,25 @@ class WebDataset(Source):
         own = [pa.field(self.config.image_column, IMAGE)] if self.config.image_column not in names else []
         if own and self.config.image_column != "image" and ";" not in self.config.image_column:
             own = []  # a member that is not there: `check_columns` says so, with what there is
-        return pa.schema([*own, pa.field(KEY, pa.string()), *fields])
+        schema = pa.schema([*own, pa.field(KEY, pa.string()), *fields])
+        self._check_before(schema, first)
+        return schema
+
+    def _check_before(self, schema: pa.Schema, first: list[Sample]) -> None:
+        """Refuse a first shard whose values would be others in the types of the table that is there. Raises SourceError.
+
+        Types that are guessed from values are held against each other by them: 3 may stand where 3.5 stood.
+        """
+        like = schema if self.before is None else as_before(schema, self.before)
+        for column in self.before or ():
+            name = column.name if column.name in schema.names else column.name.split(".")[0]
+            if name not in schema.names or schema.field(name) == like.field(name) or is_text(like.field(name).type):
+                continue
+            contents = [sample.fields.get(name) for sample in first]
+            here, there = (pa.table({name: _values(contents, one.field(name))}) for one in (schema, like))
+            if column_of(here, column.name).to_pylist() != column_of(there, column.name).to_pylist():
+                what = differs(column.name, find_type(schema, column.name, ""), column.type, self.before)
+                raise SourceError(f"{shown(self.files[0].url)}: {what}")
 
     def schema(self) -> pa.Schema:
         return self._schema
@@ -107,14 +127,14 @@ class WebDataset(Source):
         """The samples as one table; a field that a sample does not have is null."""
         images, paths = zip(*(self._image(sample) for sample in part), strict=True)
         columns: dict[str, pa.Array] = {}
-        for field in self._schema:
+        for field in self.like:
             if field.name == KEY:
                 columns[KEY] = pa.array([sample.key or None for sample in part], pa.string())
             elif field.name in self._needed and field.type != IMAGE:
                 columns[field.name] = _values([s.fields.get(field.name) for s in part], field)
         image = [{"bytes": None, "path": path} for path in paths]
         columns.setdefault(self.config.image_column, pa.array(image, IMAGE))
-        return standard_table(pa.table(columns), self.config, self._schema, found_arrays(images))
+        return standard_table(pa.table(columns), self.config, self.like, found_arrays(images))
 
     def _image(self, sample: Sample) -> tuple[Found, str]:
         """The image, and its member's name."""

@@ -1,6 +1,7 @@
 """What a run writes: the output folder, its chunk files and its books.
 
 fingerprint, places         which job the output belongs to
+kept_types                  in which types it has the source's columns
 output, plan, publish       its files; what is done and pending; how what readers see is replaced
 rows, stats, write          a chunk's table, its sums, its file
 read, scan                  what is there, read back

@@ -1,5 +1,6 @@
 """What a job is, once its checkpoint and source are known: everything that changes a row, and the hash of it."""
 
+import base64
 import hashlib
 import importlib.metadata
 import json
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from levit_batch.errors import ConfigError, OutputError
-from levit_batch.job.config import JobConfig
+from levit_batch.job.config import JobConfig, SourceConfig
 from levit_batch.job.row import SCHEMA_VERSION, RowSpec, check_version, kept_features
 from levit_batch.storage.find import base_of
 from levit_batch.storage.redact import redact, stored_address
@@ -20,6 +21,7 @@ from levit_batch.table.places import meet, normal, paths_of, places_of, whole
 
 SOURCE_KEYS = ("type", "name", "split", "image_column", "target_column", "keep_columns")
 # Keys that change no finished row by themselves but name what does, or are not compared.
+KEPT_TYPES = "kept_types"  # of job.json: see `kept_types.py`
 APART = ("model.checkpoint", "model.revision", "source.class_names", "output.path", "notify.webhook", "notify.command")
 LIBRARIES = (
     "torch",
@@ -77,17 +79,28 @@ def make_job(
     targets: what a target of the source means (`TargetMap.meaning`): class names may be edited, in their file or in the dataset.
     backend: what runs the model, where its numbers are its own: below float32.
     """
-    source, places = config.source, places_of(config.source)
-    values: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-    values |= {f"source.{key}": getattr(source, key) for key in SOURCE_KEYS}
-    values["source.path"] = places[0] if source.type == "huggingface" else base_of(paths_of(source))
-    values["source.root"] = source.root and normal(source.root)
+    values: dict[str, Any] = {"schema_version": SCHEMA_VERSION} | _source_values(config.source)
     values |= {"weights digest": digest, "model.heads": config.model.heads, "model.dtype": dtype}
     values |= {"model.backend": backend, "class names": _hash(spec.class_names), "target classes": targets and _hash(targets)}
     values |= {f"processor.{key}": value for key, value in processor.items()}
     values |= {"preprocess.mode": config.preprocess.mode, "output.format": config.output.format}
     values |= {f"predict.{key}": value for key, value in config.predict.model_dump().items()}
-    return Job(json.loads(json.dumps(values, default=list)), places, stored_config(config))
+    return Job(json.loads(json.dumps(values, default=list)), places_of(config.source), stored_config(config))
+
+
+def _source_values(source: SourceConfig) -> dict[str, Any]:
+    values = {f"source.{key}": getattr(source, key) for key in SOURCE_KEYS}
+    values["source.path"] = places_of(source)[0] if source.type == "huggingface" else base_of(paths_of(source))
+    values["source.root"] = source.root and normal(source.root)
+    return values
+
+
+def same_source(there: dict[str, Any], config: JobConfig) -> bool:
+    """Whether the job of `there` (its job.json) reads what `config` reads, and writes it in the same format: as far as can be
+    told without a checkpoint."""
+    now = _source_values(config.source) | {"output.format": config.output.format}
+    now = {key: stored_address(value) if isinstance(value, str) else value for key, value in now.items()}
+    return json.loads(json.dumps(now, default=list)).items() <= there.get("values", {}).items()
 
 
 def make_rescored_job(
@@ -161,6 +174,7 @@ def write_job(
         "dataset_revision": source.revision,
         "dtype": dtype,
         "kept_features": kept_features(kept),
+        KEPT_TYPES: base64.b64encode(kept.remove_metadata().serialize()).decode(),
         "processor": checkpoint.processor,
         "schema_version": job.values["schema_version"],
         "source_columns": {field.name: str(field.type) for field in source.schema()},

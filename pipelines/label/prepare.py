@@ -12,10 +12,11 @@ from levit_batch.errors import ConfigError, SourceError
 from levit_batch.job.chunks import Chunk, Cut, Shard, plan_chunks
 from levit_batch.job.config import JobConfig
 from levit_batch.job.row import RowSpec, output_schema
-from levit_batch.sources.columns.standard import find_type, kept_as_written
+from levit_batch.sources.columns.standard import kept_as_written
 from levit_batch.sources.footers import Footers
 from levit_batch.sources.source import Source, open_source
 from levit_batch.table.fingerprint import Job, check_same_job, check_top_k, make_job, write_job
+from levit_batch.table.kept_types import kept_before
 from levit_batch.table.output import SHARDS, Output
 from levit_batch.table.plan import Plan, make_plan
 from levit_batch.table.publish import check_gone
@@ -88,11 +89,9 @@ class Prepared:
         """How the source's targets map to the checkpoint's classes; None without a target column."""
         from levit_batch.sources.columns.targets import TargetMap
 
-        column = self.config.source.target_column
-        if not column:
+        if not self.config.source.target_column:
             return None
-        kind = find_type(self.source.schema(), column, "source.target_column")
-        return TargetMap.make(kind, self.source.target_names, self.checkpoint.class_names)
+        return TargetMap.make(self.source.target_type(), self.source.target_names, self.checkpoint.class_names)
 
     @cached_property
     def spec(self) -> RowSpec:
@@ -148,10 +147,14 @@ class Prepared:
         write_job(self.job, self.output, self.before, self.checkpoint, self.dtype, self.source, self.spec.kept)
 
 
-def prepare(config: JobConfig, gpu: bool, output: Output | None = None) -> Prepared:
-    """List the source and look at the output; reads no image and changes nothing. Raises UserError."""
+def prepare(config: JobConfig, gpu: bool, output: Output | None = None, afresh: bool = False) -> Prepared:
+    """List the source and look at the output; reads no image and changes nothing. Raises UserError.
+
+    afresh: as if the output had nothing: the types of the kept columns, too, are chosen anew.
+    """
     source, output, limit = open_source(config.source), output or Output(config.output), config.source.limit
     source.leave_out, source.footers = output.place.url, Footers(output.place.join(SHARDS))
+    source.before = None if afresh else kept_before(config, output)
     shards: list[Shard] = []
     if limit is None:
         shards += source.shards()

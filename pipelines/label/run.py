@@ -38,7 +38,7 @@ def run_job(
         started = datetime.now(UTC)
         session.join()
         check_paths(config)
-        prepared = prepare(config, uses_gpu(config.compute), output)
+        prepared = prepare(config, uses_gpu(config.compute), output, afresh=overwrite)
         finish_publish(output, claim.require)
         plan = prepared.plan(afresh=overwrite)
         if retry_errors:

@@ -125,3 +125,15 @@ def test_mixed_schemas(tmp_path):
     write_ipc(tmp_path / "c.arrow", table(pictures()).drop_columns(["image"]))
     with pytest.raises(SourceError, match="c.arrow: source.image_column: there is no column image"):
         list(open_at(tmp_path, **ARROW).shards())
+
+
+def test_a_table_that_is_there_keeps_the_types_of_its_kept_columns(tmp_path):
+    rows = table(pictures())
+    write_ipc(tmp_path / "a.arrow", rows.append_column("n", pa.array([1] * 60, pa.int32())))
+    source = open_at(tmp_path, type="arrow", keep_columns=["n"])
+    source.before = pa.schema([("n", pa.int64())])
+    assert read_all(source)["n"].type == pa.int64()
+    source = open_at(tmp_path, type="arrow", keep_columns=["n"])
+    source.before = pa.schema([("n", pa.int8())])
+    with pytest.raises(SourceError, match="a.arrow: column n is int32 here and int8 in the table that is there"):
+        list(source.shards())

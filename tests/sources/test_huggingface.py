@@ -310,3 +310,15 @@ def test_planning_asks_the_hub_little(hub):
     hub.reset()
     list(replica.read(chunk))
     assert len(hub.requests) < 12 and not [request for request in hub.requests if "/tree/" in request.path]
+
+
+@pytest.mark.parametrize("first, before, fits", [(3, pa.int64(), True), (3, pa.int32(), False), (3.5, pa.int64(), False)])
+def test_a_stream_keeps_the_types_of_the_table_that_is_there(hub, first, before, fits):
+    (repo(hub, "json") / "train.jsonl").write_text(json.dumps({"image": "a.png", "n": first}) + "\n")
+    source = open_at("org/json", type="huggingface", keep_columns=["n"])
+    source.before = pa.schema([("n", before)])
+    if fits:
+        assert read_all(source)["n"].type == before
+        return
+    with pytest.raises(SourceError, match=f"org/json: column n is .* here and {before} in the table that is there"):
+        list(source.shards())

@@ -223,3 +223,27 @@ def test_replicas_do_not_list_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "listdir", None)
     rows = pickle.loads(state).read(Chunk(chunks[0].name, chunks[0].url, chunks[0].version, 50, 60))
     assert sum(part.num_rows for part in rows) == 10
+
+
+def of_numbers(folder, numbers, before=None):
+    folder.mkdir(exist_ok=True)
+    (folder / "metadata.csv").write_text("".join(["file_name,n\n", *(f"{i}.png,{n}\n" for i, n in enumerate(numbers))]))
+    for i in range(len(numbers)):
+        (folder / f"{i}.png").write_bytes(pictures()[i].data)
+    source = open_at(folder, keep_columns=["n"], **FOLDER)
+    source.before = before and pa.schema([("n", before)])
+    return source
+
+
+def test_numbers_of_a_csv_stay_what_they_are_in_the_table_that_is_there(tmp_path):
+    source = of_numbers(tmp_path / "in", ["1.0", "2"], pa.int64())
+    assert read_all(source)["n"].type == pa.int64() and source.kept().field("n").type == pa.int64()
+    source = of_numbers(tmp_path / "in", ["1", "2"], pa.float64())
+    assert read_all(source)["n"].to_pylist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("value", ["1.5", "many"])
+def test_values_that_the_table_that_is_there_cannot_hold_are_refused(tmp_path, value):
+    source = of_numbers(tmp_path / "in", ["1", value], pa.int64())
+    with pytest.raises(SourceError, match="in: column n is .* here and int64 in the table that is there"):
+        list(source.shards())

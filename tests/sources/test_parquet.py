@@ -1,4 +1,5 @@
 import io
+import pickle
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -219,3 +220,21 @@ def test_class_names_of_a_table_of_ours_are_those_of_its_job(tmp_path):
         assert open_at(path, **ours).target_names == list(CLASSES)
     (made.path / "job.json").unlink()
     assert open_at(made.path, **ours).target_names is None
+
+
+@pytest.mark.parametrize("first", [pa.int32(), pa.int8()])
+def test_a_table_that_is_there_keeps_the_types_of_its_kept_columns(folder, first):
+    rows = table(pictures())
+    narrow = pa.array([1] * len(rows), first)
+    pq.write_table(rows.append_column("n", narrow).append_column("s", pa.array([{"x": 1}] * len(rows))), folder / "a.parquet")
+    for path in folder.glob("train-*"):
+        path.unlink()
+    source = open_at(folder, target_column="label", keep_columns=["n", "s.x"])
+    source.before = pa.schema([("n", pa.int64()), ("s.x", pa.int64())])
+    read = read_all(pickle.loads(pickle.dumps(source)))
+    assert read["n"].type == read["s.x"].type == source.kept().field("n").type == pa.int64()
+    assert read["n"].to_pylist() == [1] * 60
+    refused = open_at(folder, keep_columns=["n"])
+    refused.before = pa.schema([("n", pa.uint8())])
+    with pytest.raises(SourceError, match="a.parquet: column n is int.* here and uint8 in the table that is there"):
+        list(refused.shards())

@@ -5,6 +5,7 @@ import lzma
 import pickle
 import tarfile
 
+import pyarrow as pa
 import pytest
 
 from levit_batch.errors import SourceError
@@ -147,3 +148,27 @@ def test_columns_that_are_not_there(folder):
         list(open_at(folder, keep_columns=["json.captain"], **WEB).shards())
     with pytest.raises(SourceError, match="source.image_column"):
         list(open_at(folder, image_column="tiff", **WEB).shards())
+
+
+def of_sizes(folder, before, *sizes):
+    """Samples whose json says these sizes, over a table that has them in the type `before`."""
+    folder.mkdir(exist_ok=True)
+    members = [(f"{i}.{ending}", data) for i, size in enumerate(sizes) for ending, data in
+               (("png", pictures()[0].data), ("json", f'{{"size": {size}}}'))]  # fmt: skip
+    make_tar(folder / "a.tar", members)
+    source = open_at(folder, keep_columns=["json.size"], **WEB)
+    source.before = pa.schema([("json.size", before)])
+    return source
+
+
+@pytest.mark.parametrize("before", [pa.float64(), pa.int32()])
+def test_types_that_were_guessed_become_those_of_the_table_that_is_there(tmp_path, before):
+    source = of_sizes(tmp_path / "in", before, 3, 4)
+    rows = read_all(source)["json.size"]
+    assert rows.type == source.kept().field(0).type == before and rows.to_pylist() == [3, 4]
+
+
+@pytest.mark.parametrize("size, before", [("3.5", pa.int64()), ("300", pa.int8()), ('"3"', pa.int64()), ("3", pa.string())])
+def test_guessed_types_whose_values_the_table_would_lose_are_refused(tmp_path, size, before):
+    with pytest.raises(SourceError, match=f"a.tar: column json.size is .* here and {before} in the table that is there"):
+        list(of_sizes(tmp_path / "in", before, size).shards())

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from levit_batch.errors import SourceError
 from levit_batch.job.config import SourceConfig
 from levit_batch.job.row import IMAGE_BYTES, KEPT, READ_ERROR, TARGET, check_kept_names, source_features
+from levit_batch.sources.columns.before import differs
 from levit_batch.sources.columns.images import check_image_type
 from levit_batch.sources.columns.types import cast, fits, has_list_views, plain, without_lengths
 
@@ -66,16 +67,16 @@ def _without_lengths(feature: Any) -> Any:
     return {k: _without_lengths(v) for k, v in feature.items() if k != "length" or isinstance(v, dict | list)}
 
 
-def check_same(schema: pa.Schema, first: pa.Schema, config: SourceConfig) -> None:
-    """Refuse a shard whose columns cannot be read as the first shard's without loss. Raises SourceError."""
+def check_same(schema: pa.Schema, like: pa.Schema, config: SourceConfig, before: pa.Schema | None = None) -> None:
+    """Refuse a shard whose columns cannot be read as those of `like` without loss. Raises SourceError.
+
+    like: the first shard's columns, but for those of a table that is there (before), see `Source.like`.
+    """
     check_columns(schema, config)
     for name in [*config.keep_columns, *([config.target_column] if config.target_column else [])]:
-        here, there = plain(find_type(schema, name, "")), plain(find_type(first, name, ""))
+        here, there = plain(find_type(schema, name, "")), plain(find_type(like, name, ""))
         if not fits(here, there):
-            raise SourceError(
-                f"column {name} is {here} here and {there} in the first shard; write all shards with one type, or drop "
-                "the column from source.keep_columns"
-            )
+            raise SourceError(differs(name, here, there, before))
 
 
 def find_type(schema: pa.Schema, column: str, key: str) -> pa.DataType:

@@ -76,6 +76,8 @@ def fits(kind: pa.DataType, into: pa.DataType) -> bool:
     if is_list(kind) and is_list(into):
         sizes_fit = not pa.types.is_fixed_size_list(into) or getattr(kind, "list_size", None) == into.list_size
         return sizes_fit and fits(kind.value_type, into.value_type)
+    if pa.types.is_map(kind) and pa.types.is_map(into):
+        return fits(kind.key_type, into.key_type) and fits(kind.item_type, into.item_type)
     if pa.types.is_struct(kind) and pa.types.is_struct(into):
         same = [field.name for field in kind] == [field.name for field in into]
         return same and all(fits(a.type, b.type) for a, b in zip(kind, into, strict=True))
@@ -93,6 +95,10 @@ def _number_fits(kind: pa.DataType, into: pa.DataType) -> bool:
     if not pa.types.is_integer(into) or (pa.types.is_signed_integer(kind) and not pa.types.is_signed_integer(into)):
         return False
     return bits <= into.bit_width - pa.types.is_signed_integer(into)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -31,6 +31,7 @@ def test_the_rest():
     assert fits(pa.null(), I64) and fits(pa.dictionary(I8, pa.string()), pa.large_string())
     assert fits(pa.large_string(), pa.string()) and not fits(pa.string(), pa.binary()) and not fits(pa.string(), I64)
     assert fits(pa.list_(I8), pa.large_list(I64)) and not fits(pa.list_(I8), pa.list_(I8, 2))
+    assert fits(pa.map_(I8, pa.list_(I8, 2)), pa.map_(I64, pa.list_(I8))) and not fits(pa.map_(I8, I64), pa.map_(I8, I8))
     one, other = pa.struct([("a", I8), ("b", pa.string())]), pa.struct([("a", I64), ("b", pa.large_string())])
     assert fits(one, other) and not fits(other, one) and not fits(one, pa.struct([("a", I64)]))
     assert not fits(pa.bool_(), I8) and not fits(I8, pa.bool_())
