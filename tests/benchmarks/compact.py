@@ -1,6 +1,6 @@
 """How many MB a second `levit-batch compact` merges, and copies into few files, in how much memory; beside a plain copy.
 
-    python -m tests.benchmarks.compact [--shards 2] [--chunks 150] [--chunk-rows 2048] [--model 128S]
+    python -m tests.benchmarks.compact [--shards 2] [--chunks 150] [--chunk-rows 2048] [--model 128S] [--format parquet]
 
 The rows are random embeddings of a real table's form, over ImageNet's classes.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from levit_batch.job.chunks import Chunk
 from levit_batch.levit.variants import VARIANTS
 from levit_batch.levit.weights import imagenet_names
+from levit_batch.table.output import ENDINGS
 from levit_batch.table.read import read_table, require_files
 from levit_batch.table.write import read_record, write_chunk
 from tests.benchmarks.scale import command
@@ -30,13 +31,14 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=150, help="of a shard")
     parser.add_argument("--chunk-rows", type=int, default=2048)
     parser.add_argument("--model", default="128S")
+    parser.add_argument("--format", choices=ENDINGS, default="parquet")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         shape = {"shards": 1, "rows": args.chunk_rows, "chunk_rows": args.chunk_rows, "top_k": 5, "bad": 0, "target": None}
         width = VARIANTS[args.model].hidden_sizes[-1]
-        made = make_output(Path(folder), classes=tuple(imagenet_names()), width=width, **shape)
+        made = make_output(Path(folder), classes=tuple(imagenet_names()), width=width, format=args.format, **shape)
         repeat(made, args.shards, args.chunks)
-        size = sum(file.stat().st_size for file in made.path.rglob("*.parquet")) / 1e6
+        size = sum(file.stat().st_size for file in made.path.joinpath("data").rglob("*" + made.output.ending)) / 1e6
         told = {"MB": size, "copy_seconds": copied(made.path / "data", Path(folder, "copy"))}
         told |= command("to", "compact", str(made.path), "--to", str(Path(folder, "few")))
         told |= command("compact", "compact", str(made.path))
