@@ -178,11 +178,22 @@ def _values(contents: list[bytes | None], field: pa.Field) -> pa.Array:
         return pa.array(texts, field.type)
     if pa.types.is_integer(field.type):
         return pa.array([_whole(text) for text in texts], field.type)
-    values = [None if data is None else _json(data) for data in contents]
+    values = [None if data is None else _uncut(_json(data), field.type) for data in contents]
     try:
         return pa.array(values, field.type)
     except (pa.ArrowException, TypeError):
         return pa.concat_arrays([_one(value, field.type) for value in values])
+
+
+def _uncut(value: Any, kind: pa.DataType) -> Any:
+    """`value` with whole numbers where `kind` has them: null for one whose fraction Arrow would cut off."""
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {field.name: _uncut(value.get(field.name), field.type) for field in kind}
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [_uncut(one, kind.value_type) for one in value]
+    if pa.types.is_integer(kind) and isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value
 
 
 def _one(value: Any, kind: pa.DataType) -> pa.Array:

@@ -81,7 +81,8 @@ def _parquet_parts(parquet: pq.ParquetFile, wanted: list[str]) -> Iterator[pa.Ta
     """A row group decoded at once would take ten times its embeddings' bytes."""
     if not parquet.metadata.num_rows:
         yield parquet.read(wanted)
-    for group in range(parquet.num_row_groups):  # asked for all of them, it would keep what it has read of a store to the end
+    # Asked for all groups, it would keep what it has read of a store to the end.
+    for group in range(parquet.num_row_groups):
         for batch in parquet.iter_batches(PART_ROWS, [group], wanted, use_threads=False):
             yield pa.Table.from_batches([batch])
 

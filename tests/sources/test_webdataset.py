@@ -137,10 +137,11 @@ def test_companions_that_are_missing_or_malformed_are_null(tmp_path):
         members += [(f"{i:03d}.jpg", image), (f"{i:03d}.cls", str(i)), (f"{i:03d}.json", f'{{"n": {i}}}')]
     members += [("020.jpg", image), ("020.cls", "five"), ("020.json", '{"n": "x"}')]
     members += [("021.jpg", image), ("021.json", "{")]
+    members += [("022.jpg", image), ("022.json", '{"n": 3.5}'), ("023.jpg", image), ("023.json", '{"n": 4.0}')]
     make_tar(tmp_path / "a.tar", members)
     rows = read_all(open_at(tmp_path, target_column="cls", keep_columns=["json.n"], **WEB))
-    assert rows[TARGET].to_pylist() == [*range(20), None, None]
-    assert rows["json.n"].to_pylist() == [*range(20), None, None]
+    assert rows[TARGET].to_pylist() == [*range(20), None, None, None, 4], "no fraction is cut off"
+    assert rows["json.n"].to_pylist() == [*range(20), None, None, None, 4], "no fraction is cut off"
 
 
 def test_columns_that_are_not_there(folder):

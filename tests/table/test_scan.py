@@ -80,6 +80,17 @@ def test_no_more_than_a_part_is_held_of_a_file_of_one_row_group(tmp_path, format
     assert [table.num_rows for _, table in scan_files([short])] == [PART_ROWS], "whole"
 
 
+def test_of_a_store_no_more_than_a_row_group_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr("levit_batch.table.write.ROW_GROUP_ROWS", 20_000)
+    file = on_a_store(written(tmp_path, 100_000, [100_000], "parquet"))
+    before, held, came = pa.total_allocated_bytes(), [], []
+    for _, table in scan_files([file]):
+        came.append(table.num_rows)
+        held.append(pa.total_allocated_bytes() - before)
+    assert max(held[3:]) < 1.5 * max(held[:3])
+    assert came == [8192, 8192, 3616] * 5
+
+
 def test_a_stream_is_not_read_to_its_end_before_its_first_rows_are_used(tmp_path, monkeypatch):
     monkeypatch.setattr("levit_batch.table.scan.STREAM_BYTES", 4096)
     file = written(tmp_path, 60_000, [2048] * 29 + [608], "arrow")
