@@ -177,5 +177,5 @@ def test_urls_among_the_images_of_a_strangers_output_are_fetched_when_asked(tmp_
 @pytest.mark.parametrize("path", ["s3://***@bucket/x/*.parquet", ["https://h/x.parquet?***"]])
 def test_a_source_whose_secret_is_not_stored_is_not_opened(tmp_path, capsys, command, path):
     made = with_source(tmp_path, path=path)
-    code, _, err = run(capsys, command[0], str(made.path), *command[1:], "--out", str(tmp_path / "x"))
+    code, _, err = run(capsys, command[0], str(made.path), *command[1:], "--out", str(tmp_path / "x.parquet"))
     assert code == 2 and err.count("\n") == 1 and "holds a secret, which job.json does not store" in err
