@@ -5,13 +5,13 @@ import json
 import os
 from typing import Any
 
-from pipelines.commands.arguments import add_json_argument, add_output_argument
+from pipelines.commands.arguments import add_json_argument, add_output_argument, add_rows_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_argument(parser)
     parser.add_argument("query", metavar="IMAGE|SHARD:ROW", help="an image's path or URL, or a row of the output")
-    parser.add_argument("-n", type=int, default=20, metavar="ROWS", help="so many (20)")
+    add_rows_argument(parser, 20, "so many")
     parser.add_argument("--html", metavar="PAGE", help="write a page with thumbnails to this file")
     parser.add_argument("--checkpoint", metavar="PATH", help="the weights, if not where job.json says (for an IMAGE)")
     add_json_argument(parser)
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     file = new_page(args.html, output) if args.html else None
     query, vector, itself = _query(args, output, job)
     with bars() as step:
-        nearest, compared = search(output, vector, max(args.n, 1), itself, step)
+        nearest, compared = search(output, vector, args.n, itself, step)
     if file:
         from levit_batch.results.page.rows_page import render_rows
 

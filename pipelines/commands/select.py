@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from pipelines.commands.arguments import add_json_argument, add_output_argument
+from pipelines.commands.arguments import add_json_argument, add_output_argument, add_rows_argument
 
 SHOWN = 20
 COLUMNS = ("shard", "row", "label", "label_name", "score", "target_name", "uncertainty")
@@ -12,7 +12,7 @@ COLUMNS = ("shard", "row", "label", "label_name", "score", "target_name", "uncer
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_argument(parser)
-    parser.add_argument("-n", type=int, default=1000, metavar="ROWS", help="so many (1000)")
+    add_rows_argument(parser, 1000, "so many")
     parser.add_argument("--by", default="margin", metavar="REASONS", help="margin, divergence, outlier, a comma between (margin)")
     parser.add_argument("--diverse", action="store_true", help="of ten times as many, those that are unlike each other")
     parser.add_argument("--labelled", action="store_true", help="also rows that have a target")
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     out = new_file("--out", args.out, (".csv", ".parquet"), output) if args.out else None
     page = new_page(args.html, output) if args.html else None
     with bars() as step:
-        picks, of = choose(output, max(args.n, 1), by, args.diverse, args.labelled, step)
+        picks, of = choose(output, args.n, by, args.diverse, args.labelled, step)
     rows = [{name: pick[name] for name in (*COLUMNS, *by)} for pick in picks]
     if out:
         _write(out, rows)
