@@ -16,6 +16,7 @@ from pyarrow import fs
 from levit_batch.errors import ConfigError, OutputError, brief
 from levit_batch.storage.find import Listed, configured
 from levit_batch.storage.place import Place, place
+from levit_batch.storage.stores import FSSPEC
 from levit_batch.storage.url import scheme
 from levit_batch.table.copy_there import lies_in
 from levit_batch.table.output import Output
@@ -41,11 +42,15 @@ class NewFile:
 
 
 def new_file(option: str, path: str, endings: tuple[str, ...], *outputs: Output) -> NewFile:
-    """The file that `option` names, about to be made from `outputs`. Raises ConfigError for another ending, and OutputError
-    where it is there already (save a page), lies in one of the outputs or among what they are made from, or cannot be written.
+    """The file that `option` names, about to be made from `outputs`.
+
+    Raises ConfigError for another ending or the web, and OutputError where it is there already (save a page), lies in one of
+    the outputs or among what they are made from, or cannot be written.
     """
     if not path.lower().endswith(endings):
         raise ConfigError(f"{option} {path}: name a file that ends in {' or '.join(endings)}")
+    if scheme(path) in FSSPEC:
+        raise ConfigError(f"{option} {path}: the web and the Hub can only be read; name a file on a disk or in a store")
     file = NewFile(option, path, place(path))
     for output in outputs:
         _require_apart(file, output)

@@ -5,6 +5,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
+from levit_batch.storage.place import place
 from pipelines.cli import main
 from tests.support.outputs import make_output
 
@@ -78,6 +79,16 @@ def test_a_source_that_is_a_folder_or_a_file(tmp_path, capsys, many):
     made.output.write_json("job.json", job)
     assert main(["join", str(made.path), "--out", paths[1]]) == 2 and "lies among what" in capsys.readouterr().err
     assert main(["select", str(made.path), "--html", str(source / "x.html")]) == (0 if many else 2)
+
+
+def test_a_table_in_a_store(made, refused, s3, capsys):
+    url = f"s3://{s3.bucket}/new/next.csv"
+    assert main(["select", str(made.path), "--labelled", "-n", "3", "--out", url]) == 0
+    capsys.readouterr()
+    assert place(url).read_bytes().count(b"\n") == 4
+    assert "is there already" in refused("select --labelled --out", url)
+    for address in ("https://127.0.0.1:9/x.csv", "hf://datasets/a/b/x.csv"):
+        assert "can only be read" in refused("select --labelled --out", address)
 
 
 def test_a_table_replaces_nothing_and_a_page_only_a_page(made, refused, tmp_path, capsys):
