@@ -1,8 +1,9 @@
 """What a finished table says: metrics, drift, a page, exports.
 
 metrics, accuracy, truth    sums over rows, and how good they are
-drift, diff                 tonight against the nights before; one labelling against another
+drift, diff, diff_rows      tonight against the nights before; one labelling against another
 select, where               rows picked by an expression
+new_file                    what a command is told to write, refused where it would replace something
 near/                       what the stored embeddings tell: the nearest rows, copies, outliers, suspected labels
 evaluate, page/             metrics.json, report.html and the card
 export/, push               to other tools, and to the Hub

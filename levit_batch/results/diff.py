@@ -1,8 +1,6 @@
 """Two labelings of the same rows, held against each other: streamed shard by shard, whatever their chunk sizes."""
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -10,11 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.results.best import Best, Pick
+from levit_batch.results.diff_rows import aligned, by_shard, nothing_shared
 from levit_batch.table.output import Output
 from levit_batch.table.read import ChunkFile, job_of, require_files, shard_names
-from levit_batch.table.scan import scan_files
 
-COLUMNS = ("shard", "row", "label", "score", "target", "error")
 FLIPS = 50
 
 
@@ -108,43 +105,18 @@ def diff(one: Output, other: Output, look: int = 24) -> dict[str, Any]:
     agreement: share of equal labels among rows without an error in either; classes: the same by the first output's label;
     flips: pairs that differ, most frequent first; target (where the first has one): accuracy of both, rows `mended` and
     `broken` by the second; look: the `look` rows where both are surest and differ; only_in: rows that one output alone
-    has; changed_shards: left out, because the two labelled different content.
+    has; changed_shards: left out, because the two labelled different content. Raises OutputError when they share no row.
     """
     names = (job_of(one)["class_names"], job_of(other)["class_names"])
     total = Diff(names, look)
-    shards = [dict(_by_shard(require_files(output))) for output in (one, other)]
+    shards = [dict(by_shard(require_files(output))) for output in (one, other)]
     for folder in sorted({*shards[0], *shards[1]}):
         files = [each.get(folder, []) for each in shards]
         if all(files) and files[0][0].written.version != files[1][0].written.version:
             total.changed_shards += shard_names(one, [folder])
             continue
-        for file, *pair in _aligned(files[0], files[1], total.alone):
+        for file, *pair in aligned(files[0], files[1], total.alone):
             total.add(file, *pair)
+    if not total.rows:
+        raise nothing_shared((one, other), shards, total.changed_shards)
     return total.result()
-
-
-def _by_shard(files: list[ChunkFile]) -> Iterator[tuple[str, list[ChunkFile]]]:
-    for folder, group in groupby(files, key=lambda file: file.folder):
-        yield folder, list(group)
-
-
-def _aligned(
-    one: list[ChunkFile], other: list[ChunkFile], alone: list[int]
-) -> Iterator[tuple[ChunkFile, pa.Table, pa.Table]]:
-    """Pieces of two shards' files that hold the same rows; `alone` counts rows that only one of them has."""
-    readers = [(pair for pair in scan_files(files, COLUMNS) if pair[1].num_rows) for files in (one, other)]
-    left: list[tuple[ChunkFile, pa.Table] | None] = [next(reader, None) for reader in readers]
-    while left[0] and left[1]:
-        starts = [table["row"][0].as_py() for _, table in left]
-        skip = [max(starts) - start for start in starts]
-        n = min(left[i][1].num_rows - skip[i] for i in (0, 1))
-        if n > 0:
-            yield left[0][0], left[0][1].slice(skip[0], n), left[1][1].slice(skip[1], n)
-        for i in (0, 1):
-            file, table = left[i]
-            alone[i] += min(skip[i], table.num_rows)
-            rest = table.slice(min(skip[i] + max(n, 0), table.num_rows))
-            left[i] = (file, rest) if rest.num_rows else next(readers[i], None)
-    for i in (0, 1):
-        alone[i] += left[i][1].num_rows if left[i] else 0
-        alone[i] += sum(table.num_rows for _, table in readers[i])

@@ -12,7 +12,7 @@ from levit_batch.table.output import Output
 from levit_batch.table.read import job_of, require_files, schema_of
 from levit_batch.table.scan import scan_files
 
-COLUMNS = ("shard", "row", "target", "label_name", "score", "top_labels", "top_scores", "error")
+COLUMNS = ("shard", "row", "target", "label", "label_name", "score", "top_labels", "top_scores", "error")
 
 
 def select(

@@ -26,7 +26,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from levit_batch.errors import LockedError, OutputError
+from levit_batch.errors import LockedError, OutputError, brief
 from levit_batch.storage.place import Place
 from levit_batch.storage.retry import retry
 from levit_batch.table.process import machine, started
@@ -45,9 +45,13 @@ def locked(
     say: Callable[[str], None] = lambda text: None,
     beat: float = BEAT,
     dead_after: float = DEAD_AFTER,
+    setting: str = "output.path",
 ) -> Iterator["Claim"]:
-    """Hold the folder `place` while the context lasts. Raises LockedError, after `wait` seconds, while another run holds it."""
-    claim = Claim(place.join("_lock"), dead_after)
+    """Hold the folder `place`, which `setting` names, while the context lasts.
+
+    Raises LockedError, after `wait` seconds, while another run holds it, and OutputError where it cannot be written to.
+    """
+    claim = Claim(place.join("_lock"), dead_after, setting)
     try:
         claim.take(wait, say)
     except BaseException:  # for whoever looks from another machine it would hold the output for minutes
@@ -67,8 +71,8 @@ def locked(
 class Claim:
     """This run's claim on an output."""
 
-    def __init__(self, folder: Place, dead_after: float):
-        self.folder, self.dead_after = folder, dead_after
+    def __init__(self, folder: Place, dead_after: float, setting: str = "output.path"):
+        self.folder, self.dead_after, self.setting = folder, dead_after, setting
         name = uuid.uuid4().hex
         self.at, self.tomb = folder.join(f"{name}.json"), folder.join(f"{name}.dead")
         self.first = folder.local and not os.path.exists(os.path.dirname(folder.path))
@@ -87,7 +91,7 @@ class Claim:
         told = False
         while holder := self._try():
             if time.monotonic() >= deadline:
-                raise LockedError(f"output.path: {self._names(holder)}; wait for it (--wait-for-lock), or stop it there")
+                raise LockedError(f"{self.setting}: {self._names(holder)}; wait for it (--wait-for-lock), or stop it there")
             if not told:
                 say(f"waiting for the lock: {self._names(holder)}")
                 told = True
@@ -145,7 +149,7 @@ class Claim:
         """Raises LockedError when another run took this one for dead: what readers see is no longer this run's to change."""
         if not retry(self._lives):
             raise LockedError(
-                f"output.path: {self.folder.url.rpartition('/')[0]}: another run took this one for dead, since it gave no "
+                f"{self.setting}: {self._output}: another run took this one for dead, since it gave no "
                 "sign of life for too long; that one goes on with what is written: wait for it, or run again"
             )
 
@@ -171,13 +175,19 @@ class Claim:
                 return self.at.write_bytes(data)
             except FileNotFoundError as e:  # another run's `drop` removed the empty folder just now
                 if last:
-                    raise OutputError(f"output.path: {self.at.url} cannot be written: {e}") from None
+                    raise self._unwritable(e) from None
             except OSError as e:
-                raise OutputError(f"output.path: {self.at.url} cannot be written: {e}") from None
+                raise self._unwritable(e) from None
+
+    @property
+    def _output(self) -> str:
+        return self.folder.url.rpartition("/")[0]
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.setting}: {self._output} cannot be written: {error.strerror or brief(error)}")
 
     def _names(self, holder: dict[str, Any]) -> str:
-        folder = self.folder.url.rpartition("/")[0]
-        return f"{folder} is in use since {holder['since']} by process {holder['pid']} on {holder['host']}"
+        return f"{self._output} is in use since {holder['since']} by process {holder['pid']} on {holder['host']}"
 
 
 def bury(at: Place, tomb: Place, claim: dict[str, Any]) -> None:

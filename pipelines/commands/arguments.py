@@ -17,6 +17,16 @@ def add_json_argument(parser: argparse.ArgumentParser, what: str = "one JSON obj
     parser.add_argument("--json", action="store_true", help=f"print {what} on standard output")
 
 
+def add_rows_argument(parser: argparse.ArgumentParser, default: int, what: str) -> None:
+    parser.add_argument("-n", type=_positive, default=default, metavar="ROWS", help=f"{what} ({default})")
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")
+    return int(text)
+
+
 def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
 

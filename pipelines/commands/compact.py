@@ -33,10 +33,11 @@ def run(args: argparse.Namespace) -> int:
         print(text, file=sys.stderr, flush=True)
 
     def step(done: int, total: int) -> None:
-        if done < total:
+        if 1e6 <= done < total:
             say(f"{'copied' if copy else 'merged'} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
-    with locked(copy.place if copy else output.place, args.wait_for_lock, say) as claim:
+    folder, setting = (copy.place, "--to") if copy else (output.place, "output.path")
+    with locked(folder, args.wait_for_lock, say, setting=setting) as claim:
         files = copy.update(claim.require, args.rows, step) if copy else compact(output, claim.require, args.rows, step)
     if args.json:
         print(json.dumps(files))

@@ -18,15 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from levit_batch.results.diff import diff
+    from levit_batch.results.new_file import new_page
     from levit_batch.table.read import job_of, open_output
 
     one, other = open_output(args.one), open_output(args.other)
+    file = new_page(args.html, one, other) if args.html else None
     difference = diff(one, other, args.n)
-    if args.html:
+    if file:
         from levit_batch.results.page.diff_page import render
-        from levit_batch.storage.place import place
 
-        place(args.html).write_bytes(render(args.one, args.other, job_of(one), job_of(other), difference).encode())
+        page = render(args.one, args.other, job_of(one), job_of(other), difference)
+        file.write_with(lambda sink: sink.write(page.encode()))
     if args.json:
         print(json.dumps(difference))
     else:

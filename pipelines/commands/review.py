@@ -23,17 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from levit_batch.results.near.looked_up import examples, plain
     from levit_batch.results.near.review import NEAR, review
+    from levit_batch.results.new_file import new_page
     from levit_batch.table.output import REVIEW
     from levit_batch.table.read import open_output
     from pipelines.screen.scan import bars
 
     output = open_output(args.output)
+    page = new_page(args.html, output) if args.html else None
     near = NEAR if args.near is None else args.near
     with bars() as step:
         summary = review(output, near, step) if args.address is None else _on_cluster(args.address, output, near, step)
     shown = examples(output)
-    if args.html:
-        _write_page(args, output, summary, shown)
+    if page:
+        _write_page(page, args.output, output, summary, shown)
     if args.json:
         print(json.dumps({**summary, "table": output.place.join(REVIEW).url, "examples": plain(shown)}))
     else:
@@ -48,20 +50,19 @@ def _on_cluster(*arguments: Any) -> dict[str, Any]:
     return review_on(*arguments)
 
 
-def _write_page(args: argparse.Namespace, output: Any, summary: dict[str, Any], shown: dict[str, Any]) -> None:
+def _write_page(file: Any, path: str, output: Any, summary: dict[str, Any], shown: dict[str, Any]) -> None:
     from levit_batch.results.near.looked_up import points
     from levit_batch.results.page.formats import count
     from levit_batch.results.page.plots import label_map
     from levit_batch.results.page.rows_page import render_rows
-    from levit_batch.storage.place import place
     from levit_batch.table.read import job_of
 
     job, some = job_of(output), points(output)
     plot = f"Map of {count(len(some))} rows by label", label_map(some["x"], some["y"], some["label"], job["class_names"])
     groups = [(f"Copies {number}", picks) for number, picks in enumerate(shown["copies"], 1)]
     groups += [(title, [pick for picks in shown[kind] for pick in picks]) for kind, title in TITLES.items()]
-    page = render_rows("Review", args.output, job, groups, tuple(_lines(summary)), plot)
-    place(args.html).write_bytes(page.encode())
+    page = render_rows("Review", path, job, groups, tuple(_lines(summary)), plot)
+    file.write_with(lambda sink: sink.write(page.encode()))
 
 
 TITLES = {"outliers": "Outliers, the farthest first", "labels": "Suspected labels, the likeliest wrong first"}

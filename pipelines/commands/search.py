@@ -5,13 +5,13 @@ import json
 import os
 from typing import Any
 
-from pipelines.commands.arguments import add_json_argument, add_output_argument
+from pipelines.commands.arguments import add_json_argument, add_output_argument, add_rows_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_argument(parser)
     parser.add_argument("query", metavar="IMAGE|SHARD:ROW", help="an image's path or URL, or a row of the output")
-    parser.add_argument("-n", type=int, default=20, metavar="ROWS", help="so many (20)")
+    add_rows_argument(parser, 20, "so many")
     parser.add_argument("--html", metavar="PAGE", help="write a page with thumbnails to this file")
     parser.add_argument("--checkpoint", metavar="PATH", help="the weights, if not where job.json says (for an IMAGE)")
     add_json_argument(parser)
@@ -19,21 +19,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from levit_batch.results.near.search import search
+    from levit_batch.results.new_file import new_page
     from levit_batch.table.read import job_of, open_output
     from pipelines.screen.scan import bars
 
     output = open_output(args.output)
     job = job_of(output)
+    file = new_page(args.html, output) if args.html else None
     query, vector, itself = _query(args, output, job)
     with bars() as step:
-        nearest, compared = search(output, vector, max(args.n, 1), itself, step)
-    if args.html:
+        nearest, compared = search(output, vector, args.n, itself, step)
+    if file:
         from levit_batch.results.page.rows_page import render_rows
-        from levit_batch.storage.place import place
 
         lined = [pick | {"line": f"similarity {pick['similarity']:.4f}"} for pick in nearest]
         page = render_rows("Nearest rows", args.output, job, [("Asked for", [query]), ("Nearest", lined)])
-        place(args.html).write_bytes(page.encode())
+        file.write_with(lambda sink: sink.write(page.encode()))
     if args.json:
         asked, rows = {name: query[name] for name in ("shard", "row")}, [_plain(pick) for pick in nearest]
         print(json.dumps({"query": asked, "compared": compared, "nearest": rows}))

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from pipelines.commands.arguments import add_json_argument, add_output_argument
+from pipelines.commands.arguments import add_json_argument, add_output_argument, add_rows_argument
 
 SHOWN = 20
 COLUMNS = ("shard", "row", "label", "label_name", "score", "target_name", "uncertainty")
@@ -12,31 +12,31 @@ COLUMNS = ("shard", "row", "label", "label_name", "score", "target_name", "uncer
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_argument(parser)
-    parser.add_argument("-n", type=int, default=1000, metavar="ROWS", help="so many (1000)")
+    add_rows_argument(parser, 1000, "so many")
     parser.add_argument("--by", default="margin", metavar="REASONS", help="margin, divergence, outlier, a comma between (margin)")
     parser.add_argument("--diverse", action="store_true", help="of ten times as many, those that are unlike each other")
     parser.add_argument("--labelled", action="store_true", help="also rows that have a target")
-    parser.add_argument("--out", metavar="FILE", help="write them as a table: FILE.csv or FILE.parquet")
+    parser.add_argument("--out", metavar="FILE", help="write them as a new table: FILE.csv or FILE.parquet")
     parser.add_argument("--html", metavar="PAGE", help="write a page with thumbnails of the first hundred to this file")
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.errors import ConfigError
     from levit_batch.results.near.choose import choose
+    from levit_batch.results.new_file import new_file, new_page
     from levit_batch.table.read import open_output
     from pipelines.screen.scan import bars
 
-    if args.out and not args.out.endswith((".csv", ".parquet")):
-        raise ConfigError(f"--out {args.out}: name a file that ends in .csv or .parquet")
     output, by = open_output(args.output), list(dict.fromkeys(reason.strip() for reason in args.by.split(",")))
+    out = new_file("--out", args.out, (".csv", ".parquet"), output) if args.out else None
+    page = new_page(args.html, output) if args.html else None
     with bars() as step:
-        picks, of = choose(output, max(args.n, 1), by, args.diverse, args.labelled, step)
+        picks, of = choose(output, args.n, by, args.diverse, args.labelled, step)
     rows = [{name: pick[name] for name in (*COLUMNS, *by)} for pick in picks]
-    if args.out:
-        _write(args.out, rows)
-    if args.html:
-        _write_page(args, output, by, picks)
+    if out:
+        _write(out, rows)
+    if page:
+        _write_page(page, args.output, output, by, picks)
     if args.json:
         from levit_batch.results.export.text import plain
 
@@ -49,29 +49,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(path: str, rows: list[dict[str, Any]]) -> None:
+def _write(file: Any, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
 
     from levit_batch.results.export.text import for_spreadsheets
-    from levit_batch.storage.place import place
 
     table = pa.Table.from_pylist(rows)
-    if path.endswith(".csv"):
-        place(path).write_with(lambda sink: pyarrow.csv.write_csv(for_spreadsheets(table), sink))
+    if file.path.lower().endswith(".csv"):
+        file.write_with(lambda sink: pyarrow.csv.write_csv(for_spreadsheets(table), sink))
     else:
-        place(path).write_with(lambda sink: pq.write_table(table, sink))
+        file.write_with(lambda sink: pq.write_table(table, sink))
 
 
-def _write_page(args: argparse.Namespace, output: Any, by: list[str], picks: list[dict[str, Any]]) -> None:
+def _write_page(file: Any, path: str, output: Any, by: list[str], picks: list[dict[str, Any]]) -> None:
     from levit_batch.results.page.rows_page import render_rows
-    from levit_batch.storage.place import place
     from levit_batch.table.read import job_of
 
     lined = [pick | {"line": ", ".join(f"{reason} {pick[reason]:.2g}" for reason in by)} for pick in picks[:100]]
-    page = render_rows("What to label next", args.output, job_of(output), [(f"The first {len(lined)} of {len(picks)}", lined)])
-    place(args.html).write_bytes(page.encode())
+    page = render_rows("What to label next", path, job_of(output), [(f"The first {len(lined)} of {len(picks)}", lined)])
+    file.write_with(lambda sink: sink.write(page.encode()))
 
 
 def _print(rows: list[dict[str, Any]], by: list[str], of: int) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from pipelines.commands.arguments import add_json_argument, add_output_argument
+from pipelines.commands.arguments import add_json_argument, add_output_argument, add_rows_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--where", metavar="CONDITION", help="only rows that meet it: 'score < 0.5 and \"cat\" in label_name'"
     )
     parser.add_argument("--columns", metavar="NAMES", help="show these columns, a comma between them")
-    parser.add_argument("-n", type=int, default=20, metavar="ROWS", help="at most so many rows (20)")
+    add_rows_argument(parser, 20, "at most so many rows")
     add_json_argument(parser, "one JSON object a row")
 
 
@@ -24,18 +24,18 @@ def run(args: argparse.Namespace) -> int:
 
     output = open_output(args.output)
     columns = [name.strip() for name in args.columns.split(",")] if args.columns else None
-    rows, more = select(
-        output, columns=columns, where=args.where, label=args.label, errors=args.errors, n=max(args.n, 1)
-    )
+    rows, more = select(output, columns=columns, where=args.where, label=args.label, errors=args.errors, n=args.n)
+    from pipelines.screen.rows import cells, with_target_names
+
+    names = job_of(output)["class_names"]
     if args.json:
         from levit_batch.results.export.text import json_line
 
-        sys.stdout.writelines(json_line(row) for row in rows.to_pylist())
+        sys.stdout.writelines(json_line(row) for row in (rows if columns else with_target_names(rows, names)).to_pylist())
         return 0
     from pipelines.screen.console import console, table
-    from pipelines.screen.rows import cells
 
-    head, texts = cells(rows, job_of(output)["class_names"])
+    head, texts = cells(rows if columns else rows.drop_columns("label"), names)  # which label_name says in words
     out = console()
     if texts:
         out.print(table(None, head, texts, right=[head.index(name) for name in ("row", "score") if name in head]))

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from levit_batch.errors import LevitBatchError, LockedError
+from levit_batch.errors import LevitBatchError, LockedError, brief
 from levit_batch.job.config import JobConfig
 from pipelines.interrupt import deferred, interrupted
 from pipelines.nightly.notify import notify
@@ -56,11 +56,16 @@ def run_nightly(
             how = failed(config, "interrupted", INTERRUPTED, "stopped by a signal")
         else:
             code = e.exit_code if isinstance(e, LevitBatchError) else 1
-            how = failed(config, "failed", code, f"{type(e).__name__}: {e}")
+            how = failed(config, "failed", code, said(e))
         tell(config, {"failure"}, how, display)
         raise
     tell(config, events, ended(config, result, code, text), display)
     return Night(code, text, result)
+
+
+def said(error: BaseException) -> str:
+    """What went wrong; a bug, whose words may be no sentence, with its type."""
+    return brief(error, 1000) if isinstance(error, LevitBatchError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def outcome(result: "RunResult", fail_on_drift: bool) -> tuple[int, set[str]]:
@@ -87,7 +92,8 @@ def base(config: JobConfig, state: str, code: int) -> dict[str, Any]:
 def ended(config: JobConfig, result: "RunResult", code: int, text: str) -> dict[str, Any]:
     """The message about a night that did. Slack's and other webhooks show `text`, one line, and nothing else of it."""
     record = result.record
-    lines = [text.splitlines()[0]]
+    state, first = record["state"], text.splitlines()[0]
+    lines = [first if first.startswith(state) else f"{state}: {first}"]  # "nothing new" is said by both
     if result.exit_code == TOO_MANY_ERRORS:
         lines.append(f"{sum(result.metrics['errors'].values()):,} of {result.metrics['rows']:,} rows in the output have an error")
     if (record["drift"] or {}).get("verdict") == "drift":
@@ -99,5 +105,5 @@ def ended(config: JobConfig, result: "RunResult", code: int, text: str) -> dict[
         "new_shards": record["shards"]["new"]["count"],
         "changed_shards": record["shards"]["changed"]["count"],
         "vanished_shards": record["shards"]["vanished"]["count"],
-        "text": f"levit-batch {config.output.path}: {record['state']}: {'; '.join(lines)}",
+        "text": f"levit-batch {config.output.path}: {'; '.join(lines)}",
     }  # fmt: skip

@@ -23,7 +23,7 @@ def rescore(
     """
     display = display or Display.silent()
     output = task.output
-    with locked(output.place, wait_for_lock, display.say) as claim:
+    with locked(output.place, wait_for_lock, display.say, setting="--out") as claim:
         started = datetime.now(UTC)
         if not overwrite:
             task.check_output()

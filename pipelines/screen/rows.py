@@ -9,14 +9,25 @@ VALUES = 4  # of a long list that are shown
 
 def cells(rows: pa.Table, names: list[str]) -> tuple[list[str], list[list[str]]]:
     """Column heads and texts of `rows`; class numbers as names, and the top labels with their scores in one column."""
-    values = rows.to_pydict()
+    values, heads = rows.to_pydict(), {}
+    if "label" not in values:
+        heads["label_name"] = "label"
     if "top_labels" in values and "top_scores" in values:
         scores = values.pop("top_scores")
         values["top_labels"] = [_top(t, s, names) for t, s in zip(values["top_labels"], scores, strict=True)]
+        heads["top_labels"] = "next"
     if "target" in values:
         values["target"] = [_classes(target, names) for target in values["target"]]
-    head = [{"label_name": "label", "top_labels": "next"}.get(name, name) for name in values]
+    head = [heads.get(name, name) for name in values]
     return head, [[_cell(value) for value in row] for row in zip(*values.values(), strict=True)]
+
+
+def with_target_names(rows: pa.Table, names: list[str]) -> pa.Table:
+    """`rows` with `target_name`, as the other commands give it, behind a `target`."""
+    if "target" not in rows.schema.names:
+        return rows
+    texts = [_classes(target, names) for target in rows["target"].to_pylist()]
+    return rows.add_column(rows.schema.names.index("target") + 1, "target_name", pa.array(texts, pa.string()))
 
 
 def _top(labels: list[int | None], scores: list[float | None], names: list[str]) -> str:

@@ -99,7 +99,10 @@ def test_five_nights(tmp_path, capfd):
 
     before = folder.files()
     capfd.readouterr()
-    assert folder.night("--fail-on-drift") == 0
+    with Hook() as hook:
+        assert folder.night("--fail-on-drift", "--set=notify.on=[success]", LEVIT_BATCH_WEBHOOK=hook.url) == 0
+        ((_, _, told),) = hook.got
+    assert told["text"] == f"levit-batch {folder.root}/out: nothing new: 600 rows are labelled"
     four = folder.record()
     assert (four["state"], four["rows"], four["bytes_read"], four["drift"]) == ("nothing new", 0, 0, None)
     assert "nothing new: 600 rows" in capfd.readouterr().out and folder.files() == before
@@ -135,7 +138,8 @@ def test_too_many_errors_and_a_failure_are_told(tmp_path, capfd):
         (_, _, errors), (_, _, failure) = hook.got
     assert (errors["exit_code"], errors["events"], errors["errors"]) == (3, ["failure"], {"decode": 10})
     assert f"10 of {ROWS} rows in the output have an error" in errors["text"]
-    assert (failure["exit_code"], failure["state"]) == (2, "failed") and "source.image_column" in failure["text"]
+    assert (failure["exit_code"], failure["state"]) == (2, "failed") and ": failed: /" in failure["text"]
+    assert "source.image_column" in failure["text"] and "Error" not in failure["text"]
     assert hook.url not in capfd.readouterr().err
 
 

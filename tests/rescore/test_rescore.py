@@ -232,6 +232,12 @@ def test_killed_it_goes_on(table, head, tmp_path):
     assert not [path for path in (tmp_path / "new").rglob("*") if path.name.startswith((".", "_"))]
 
 
+def test_a_new_table_that_cannot_be_written_is_named_as_it_was_given(table, head, tmp_path, capsys):
+    (tmp_path / "new").touch()
+    assert main(["rescore", str(table), "--checkpoint", str(head), "--out", str(tmp_path / "new")]) == 2
+    assert capsys.readouterr().err.endswith(f"levit-batch: --out: {tmp_path}/new cannot be written: Not a directory\n")
+
+
 def test_it_follows_its_table(head, tmp_path):
     table = labelled(tmp_path / "job", compute={"chunk_rows": 128})
     _, new = rescored(table, head, tmp_path / "new")

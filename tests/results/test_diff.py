@@ -1,6 +1,7 @@
 """Two labelings of the same rows against a join written in pandas; their page; the history of runs."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -97,6 +98,21 @@ def test_a_shard_that_changed_is_left_out(tmp_path):
     other = make_output(tmp_path, name="b")
     found = diff(one.output, other.output)
     assert found["changed_shards"] == ["part-01.parquet"] and found["rows"] == 80
+
+
+def test_outputs_without_a_row_in_common_are_told_apart(tmp_path, capsys):
+    one, other = make_output(tmp_path / "1"), make_output(tmp_path / "2", shards=1)
+    words = ["diff", str(one.path), str(other.path), "--html", str(tmp_path / "d.html")]
+    assert main(words) == 2
+    assert "changed in between" in (said := capsys.readouterr()).err and said.out == "" and said.err.count("\n") == 1
+    for file in other.folder("part-00.parquet").iterdir():
+        file.unlink()
+    shutil.copytree(one.folder("part-01.parquet"), other.folder("part-01.parquet"))
+    for file in one.folder("part-01.parquet").iterdir():
+        file.unlink()
+    assert main(words) == 2 and not (tmp_path / "d.html").exists()
+    line = capsys.readouterr().err
+    assert f"{one.path} has for example shard part-0" in line and f"{other.path} has shard part-01.parquet" in line
 
 
 def test_the_command_and_its_page(pair, capsys, tmp_path):

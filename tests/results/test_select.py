@@ -57,7 +57,7 @@ def test_error_rows_and_columns(made):
 
 
 def test_what_is_shown(made):
-    head, texts = cells(select(made.output, n=4)[0], list(CLASSES))
+    head, texts = cells(select(made.output, n=4)[0].drop_columns("label"), list(CLASSES))
     assert head == ["shard", "row", "target", "label", "score", "next", "error"]
     row = made.table.slice(0, 1).to_pylist()[0]
     assert texts[0][2:4] == [CLASSES[row["target"]], row["label_name"]] and texts[3][2] == ""
@@ -77,7 +77,34 @@ def test_show_prints_a_table_and_json(made, capsys):
     assert code == 0 and "decode: not an image" in out and out.rstrip().endswith("2 rows")
     code, out, _ = run(capsys, "show", str(made.path), "--label", "grey, light", "-n", "3", "--json")
     assert [json.loads(line)["label_name"] for line in out.splitlines()] == ["grey, light"] * 3
+    row, truth = json.loads(out.splitlines()[0]), [r for r in made.table.to_pylist() if r["label_name"] == "grey, light"][0]
+    assert list(row)[2:6] == ["target", "target_name", "label", "label_name"] and row["label"] == 3
+    assert row["target"] == truth["target"] and row["target_name"] == CLASSES[truth["target"]]
     assert run(capsys, "show", str(made.path), "--where", "row > 1000")[1] == "no such rows\n"
+
+
+def test_columns_are_called_what_they_hold(made, capsys):
+    for names in ("embedding,top_labels", "label,label_name", "label_name,top_labels,top_scores"):
+        columns = names.split(",")
+        head, texts = cells(select(made.output, n=1, columns=columns)[0], list(CLASSES))
+        assert head == (["label", "next"] if len(columns) == 3 else columns) and len(texts[0]) == len(head)
+        _, out, _ = run(capsys, "show", str(made.path), "--columns", names, "--json", "-n", "1")
+        assert list(json.loads(out)) == columns
+
+
+def test_json_names_several_targets_and_needs_none(tmp_path, capsys):
+    for target in ("list", None):
+        made = make_output(tmp_path / str(target), target=target)
+        row = json.loads(run(capsys, "show", str(made.path), "--json", "-n", "1")[1])
+        assert row.get("target_name") == (", ".join(CLASSES[i] for i in row["target"]) if target else None)
+
+
+@pytest.mark.parametrize("n", ["0", "-1", "1.5", "x"])
+@pytest.mark.parametrize("command", [("show",), ("select",), ("search", "part-00.parquet:1")])
+def test_no_rows_are_no_number_of_rows(made, capsys, command, n):
+    with pytest.raises(SystemExit, match="2"):
+        main([command[0], str(made.path), *command[1:], "-n", n])
+    assert f"-n: {n}: give a whole number, 1 or more" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_one_line_and_exit_code_2(made, capsys, tmp_path):
@@ -177,5 +204,5 @@ def test_urls_among_the_images_of_a_strangers_output_are_fetched_when_asked(tmp_
 @pytest.mark.parametrize("path", ["s3://***@bucket/x/*.parquet", ["https://h/x.parquet?***"]])
 def test_a_source_whose_secret_is_not_stored_is_not_opened(tmp_path, capsys, command, path):
     made = with_source(tmp_path, path=path)
-    code, _, err = run(capsys, command[0], str(made.path), *command[1:], "--out", str(tmp_path / "x"))
+    code, _, err = run(capsys, command[0], str(made.path), *command[1:], "--out", str(tmp_path / "x.parquet"))
     assert code == 2 and err.count("\n") == 1 and "holds a secret, which job.json does not store" in err

@@ -19,6 +19,7 @@ from levit_batch.table.read import read_table, require_files
 from levit_batch.table.reopen import reopen_errors
 from levit_batch.table.scan import scan
 from levit_batch.table.write import ROW_GROUP_ROWS, read_record
+from pipelines.cli import main
 from tests.support.outputs import make_output, named_by_manifest
 
 V = "0" * 8
@@ -45,6 +46,11 @@ def test_a_tail_of_unknown_length_stays_one():
     (merge,) = neighbours("f", [file(0, 10), tail], 100)
     assert merge.name == f"000000000-end.{V}.parquet"
     assert Merge("f", (file(0, 10), file(10, 20))).name == f"000000000-000000019.{V}.parquet"
+
+
+def test_the_command_says_nothing_of_megabytes_that_are_not_there(tmp_path, capsys):
+    assert main(["compact", str(make_output(tmp_path).path)]) == 0
+    assert capsys.readouterr() == (f"9 files before, 3 now: {tmp_path}/out/data\n", "")
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])

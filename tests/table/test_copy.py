@@ -256,7 +256,11 @@ def test_the_command(tmp_path):
     said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert said.stdout == f"1 files, 1 of them written now: {tmp_path}/copy/data\n"
     assert not list((tmp_path / "copy").rglob("_lock/*")) and len(require_files(made.output)) == 9
-    for to, why in (("", "a folder or a URL, not empty"), ("https://example.org/x", "the web can only be read")):
+    for to, why in (
+        ("", "a folder or a URL, not empty"),
+        ("https://example.org/x", "the web can only be read"),
+        (f"{ROOT}/README.md", f"--to: {ROOT}/README.md cannot be written: Not a directory"),
+    ):
         said = subprocess.run([*command[:-1], to], capture_output=True, text=True, cwd=ROOT)
         assert said.returncode == 2 and why in said.stderr and len(said.stderr.splitlines()) == 1
     assert len(require_files(made.output)) == 9

@@ -241,8 +241,10 @@ def test_claim_says_where_to_look(tmp_path):
 
 def test_unwritable_output_is_one_line(tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match="cannot be written"), locked(place(str(tmp_path / "out"))):
-        pass
+    for words in ({}, {"setting": "--to"}):
+        said = f"^{words.get('setting', 'output.path')}: {tmp_path}/out cannot be written: Not a directory$"
+        with pytest.raises(OutputError, match=said), locked(place(str(tmp_path / "out")), **words):
+            pass
 
 
 def test_started_tells_processes_apart():

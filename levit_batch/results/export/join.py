@@ -1,19 +1,19 @@
 """Predictions beside the columns of their source, as one Parquet file: matched by shard and row, streamed."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import Any
+from itertools import chain, groupby
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from levit_batch.errors import ConfigError, OutputError, SourceError
+from levit_batch.errors import ConfigError, OutputError, SourceError, brief
 from levit_batch.job.chunks import Shard
 from levit_batch.job.row import feature_of, features_of, kept_name, with_features
 from levit_batch.sources.source import Source
 from levit_batch.storage.identity import open_file
+from levit_batch.storage.place import place
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.read import ChunkFile, job_of, require_files, schema_of
 from levit_batch.table.scan import scan_files
@@ -23,7 +23,7 @@ FEATURES = b"huggingface"
 
 
 def join(output: Output, source: Source, out: str, columns: Sequence[str] | None = None) -> tuple[int, int]:
-    """Write the rows of `output` to the local file `out`, each after the columns of its source; returns the rows written and
+    """Write the rows of `output` to the file `out`, each after the columns of its source; returns the rows written and
     the rows left out because their shard has changed or is gone.
 
     columns: of the source; None: all. A prediction column that the source has too, in whatever case, is called
@@ -39,28 +39,35 @@ def join(output: Output, source: Source, out: str, columns: Sequence[str] | None
     names = _known(columns, original)
     schema = schema_of(files[0])
     ours, mine = _our_columns(schema, job), features_of(schema, job)
-    temporary, rows, left_out = f"{out}.{os.getpid()}.tmp", 0, 0
-    try:
-        writer = None
+    left_out: list[int] = []
+
+    def tables() -> Iterator[pa.Table]:
         for folder, group in groupby(files, key=lambda file: file.folder):
             for table in _joined(shards.get(folder), list(group), names, ours):
                 if isinstance(table, int):
-                    left_out += table
-                    continue
-                renamed = _renamed(table, len(names), mine, original)
-                writer = writer or pq.ParquetWriter(temporary, renamed.schema, compression="zstd")
-                writer.write_table(renamed.cast(writer.schema))
-                rows += renamed.num_rows
-        if writer is None:
-            raise SourceError("join: no shard of the output is in the source as it was labelled")
-        writer.close()
-        os.replace(temporary, out)
+                    left_out.append(table)
+                else:
+                    yield _renamed(table, len(names), mine, original)
+
+    rows: list[int] = []
+    try:
+        place(out).write_with(lambda sink: rows.append(_write(sink, tables())))
     except OSError as e:
-        raise OutputError(f"--out: {out} cannot be written, or the source not read: {e}") from None
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-    return rows, left_out
+        raise OutputError(f"--out {out}: cannot be written, or the source not read: {brief(e)}") from None
+    return sum(rows), sum(left_out)
+
+
+def _write(sink: BinaryIO, tables: Iterator[pa.Table]) -> int:
+    """Write `tables` as one Parquet file; returns the rows. Raises SourceError when there is none."""
+    first = next(tables, None)
+    if first is None:
+        raise SourceError("join: no shard of the output is in the source as it was labelled")
+    rows = 0
+    with pq.ParquetWriter(sink, first.schema, compression="zstd") as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.cast(writer.schema))
+            rows += table.num_rows
+    return rows
 
 
 def _known(columns: Sequence[str] | None, schema: pa.Schema) -> list[str]:

@@ -105,7 +105,7 @@ def test_the_command(made, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["join", str(made.path)]) == 0
     assert capsys.readouterr().out == "150 rows written to out-joined.parquet\n"
-    assert main(["join", str(made.path), "--columns", "nothing"]) == 2
+    assert main(["join", str(made.path), "--columns", "nothing", "--out", "other.parquet"]) == 2
     assert "the source has no column nothing; it has image, note, target" in capsys.readouterr().err
 
 
