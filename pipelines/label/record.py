@@ -15,6 +15,7 @@ from levit_batch.results.drift import drift_of
 from levit_batch.results.looks import Looks
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
+from levit_batch.table.history import write_down
 from levit_batch.table.manifest import Manifest, NewFiles
 from levit_batch.table.output import DATA
 from levit_batch.table.plan import Plan
@@ -126,6 +127,7 @@ class RunRecord:
     def finish(self, manifest: Manifest) -> RunResult:
         """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed. manifest: of the table now."""
         self.count = len(manifest.files)
+        cut_off = write_down(self.prepared.output, manifest, self.name)
         if self.failed:
             self.keep_looks(manifest)
             self.write("failed")
@@ -139,7 +141,7 @@ class RunRecord:
         if metrics and not self.changes and output.marked() is None:
             return RunResult(self._exit_code(metrics), self.write("nothing new"), metrics)
         state = "done with errors" if self.errors else "done" if self.plan.pending else "nothing new"
-        record = self.write(state, drift=drift_of(output, self.name, self.stats(), config.drift))
+        record = self.write(state, drift=drift_of(output, self.name, self.stats(), config.drift, cut_off))
         from levit_batch.results.evaluate import evaluate  # matplotlib: not before the first chunk
 
         self.written = False  # what fails now is this run's failure

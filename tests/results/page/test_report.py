@@ -127,10 +127,12 @@ def test_write_report(made):
 
 def test_drift_is_shown(made):
     check = {"name": "label_psi", "title": "label shift (PSI)", "value": 0.31, "threshold": 0.25, "breach": True}
-    drift = {"verdict": "drift", "reference": {"runs": 3, "rows": 9}, "checks": [check]}
+    few = {"name": "embedding_cosine", "title": "embedding", "value": 0.1, "threshold": 0.1, "allowed": 1.76, "judged": False}
+    drift = {"verdict": "drift", "reference": {"runs": 3, "rows": 9}, "checks": [check, few]}
     runs = runs_of(made.output)
     runs[-1]["drift"] = drift
     text = Reader(page(made, runs=runs)).text
+    assert "too few rows to judge" in text and "1.76" not in text
     assert "label shift (PSI)" in text and "0.31" in text and "Against 3 earlier runs" in text
 
 
