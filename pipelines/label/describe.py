@@ -1,6 +1,5 @@
 """What a run would do, found out without reading an image or changing a file."""
 
-from itertools import chain
 from typing import Any
 
 from levit_batch.job.config import JobConfig
@@ -32,7 +31,7 @@ def had_gpu(output: Output) -> bool:
 
 def describe_plan(prepared: Prepared, plan: Plan) -> dict[str, Any]:
     config, checkpoint = prepared.config, prepared.checkpoint
-    unknown = any(chunk.stop is None for chunk in chain(plan.done, plan.pending))
+    unknown = any(chunk.stop is None for chunk in plan.pending)
     return redact(
         {
             "source": {"type": config.source.type, "path": config.source.path, "revision": prepared.source.revision},
