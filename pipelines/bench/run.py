@@ -37,7 +37,7 @@ def bench(
     prepared = prepare(config, gpu := uses_gpu(compute))
     torch.set_num_threads(1)
     images = enough(prepared, images)
-    say(f"reading {images} images")
+    say(f"reading {plural(images, 'image')}")
     sample = take_sample(prepared, images)
     say("measuring the stages")
     spent = stages(prepared, sample)
@@ -166,7 +166,7 @@ def plan_words(plan: dict[str, Any]) -> list[str]:
     speed = f"with {plural(plan['replicas'], 'replica')} ({plan['images_per_second']:.0f} images/s)"
     if plan["pending"] is None:
         shards = plural(plan["uncounted_shards"], "shard")
-        return [f"estimate    rows unknown, {shards} pending whose rows are counted when they are read {speed}"]
+        return [f"estimate    rows unknown, {shards} pending (rows are counted when they are read) {speed}"]
     lines = [f"estimate    {plan['pending']:,} of {plural(plan['rows'], 'row')} pending: {_time(plan['seconds'])} {speed}"]
     if plan["replicas_for_hours"] is not None:
         lines.append(f"replicas    {plural(plan['replicas_for_hours'], 'replica')} for {plan['hours']:g} h")

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
         sys.stdout.writelines(json_line(row) for row in rows.to_pylist())
         return 0
+    from levit_batch.results.page.formats import plural
     from pipelines.screen.console import console, table
     from pipelines.screen.rows import cells
 
@@ -39,5 +40,5 @@ def run(args: argparse.Namespace) -> int:
     out = console()
     if texts:
         out.print(table(None, head, texts, right=[head.index(name) for name in ("row", "score") if name in head]))
-    print(f"{rows.num_rows} rows{'; there are more: -n' if more else ''}" if texts else "no such rows")
+    print(f"{plural(rows.num_rows, 'row')}{'; there are more: -n' if more else ''}" if texts else "no such rows")
     return 0

@@ -13,6 +13,7 @@ from levit_batch.errors import JobError, OutputError
 from levit_batch.job.chunks import Chunk
 from levit_batch.results.drift import drift_of
 from levit_batch.results.looks import Looks
+from levit_batch.results.page.formats import plural
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
 from levit_batch.table.history import write_down
@@ -133,8 +134,8 @@ class RunRecord:
             self.write("failed")
             chunk, reason = next(iter(self.failed.items()))
             raise JobError(
-                f"{len(self.failed)} of {self.plan.chunks} chunks failed; everything else is written, and the same command tries "
-                f"them again. {chunk}: {reason}"
+                f"{len(self.failed)} of {plural(self.plan.chunks, 'chunk')} failed; everything else is written, and the same "
+                f"command tries them again. {chunk}: {reason}"
             )
         output, config = self.prepared.output, self.prepared.config
         metrics = output.read_json("metrics.json")
