@@ -1,15 +1,19 @@
 """Every row of a table is in the record of one run, also where runs were interrupted or killed."""
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from levit_batch.table.books import up_to_date
 from levit_batch.table.compact import compact
 from levit_batch.table.history import history, write_down
 from levit_batch.table.lock import locked
+from levit_batch.table.manifest import write_manifest
 from levit_batch.table.output import folder_of
-from levit_batch.table.read import read_table
+from levit_batch.table.read import open_output, read_table
 from levit_batch.table.write import FINGERPRINT, footer, read_record, serialise
 from tests.support.outputs import make_output
 
@@ -75,3 +79,17 @@ def test_merging_files_of_several_runs_changes_no_count(output):
     assert told(history(output, 30)) == ALL
     compact(output, lambda: None)
     assert told(history(output, 30)) == ALL
+
+
+def test_on_a_store_chunks_that_its_manifest_lacks_are_counted(output, s3):
+    """A killed run left its mark and chunks that the manifest of the run before does not name."""
+    manifest = up_to_date(output)
+    there = open_output(s3.put(Path(output.place.path), "history"))
+    runs = manifest.files["run"].to_pylist()
+    write_manifest(there, replace(manifest, files=manifest.files.filter(pa.array([run != KILLED for run in runs]))))
+    there.mark()
+    with locked(there.place):
+        assert told(history(there, 30))[-1] == (KILLED, "running", 24)
+    assert told(history(there, 30)) == ALL
+    write_down(there, up_to_date(there))
+    assert there.read_json(f"runs/{KILLED}.json")["rows"] == 24
