@@ -127,7 +127,7 @@ def test_damaged_and_empty_shards(capsys, job, tmp_path):
     schema = pq.read_schema(next(DIGITS.glob("*.parquet")))
     pq.write_table(schema.empty_table(), data / "x.parquet")
     code, out, _ = run(capsys, "plan", job.file, "--set", f"source.path={data}")
-    assert code == 0 and "1 shards, 0 rows, 0 chunks" in out
+    assert code == 0 and "1 shard, 0 rows, 0 chunks" in out
 
 
 def test_a_checkpoint_that_is_no_levit(capsys, job, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from levit_batch.job.config import DriftConfig
+from levit_batch.table.history import CUT_OFF
 from levit_batch.table.output import Output
 from levit_batch.table.read import run_names
 from levit_batch.table.stats import add_stats
@@ -20,6 +21,8 @@ KOLMOGOROV = 2.47  # sqrt(-ln(0.00001 / 2) / 2): the two-sample Kolmogorov-Smirn
 EXPECTED = 10  # rows that a cell should expect: Cochran asks for 5, the logarithm in PSI for more
 EMBEDDING_NOISE = 3  # times the mean noise of a cosine shift; its spread depends on directions that are not recorded
 MOVED = 10  # labels that the result names
+PART = "part of a night"  # verdict on a run that went on with what one that was cut off had left
+NO_CHECK = 1.0  # the end of every scale but PSI's (of a cosine: nothing in common): sampling alone may reach it
 
 Stats = dict[str, Any]
 
@@ -28,7 +31,8 @@ def judge(now: Stats, before: Sequence[Stats], config: DriftConfig) -> dict[str,
     """Hold the stats of one run's rows (`stats.add_stats`) against those of the runs before it, oldest first.
 
     Returns JSON values: verdict ("ok", "drift", "too few rows", "no history"), why (a sentence), breaches (names),
-    reference {runs, rows}, rows, checks [{name, title, value, threshold, noise, allowed (the larger of both), breach}],
+    reference {runs, rows}, rows, checks [{name, title, value, threshold, noise, allowed (the larger of both), judged (False
+    where the rows are too few for this check: sampling alone may exceed all that is possible), breach}],
     moved [{label, now, before}] (the labels whose share of the rows changed most).
     """
     before = [stats for stats in before if stats["rows"]][-config.history :]
@@ -71,9 +75,10 @@ def _checks(now: Stats, before: Stats, config: DriftConfig) -> list[dict[str, An
 
 def _check(name: str, title: str, value: float, noise: float, threshold: float) -> dict[str, Any]:
     allowed = max(threshold, float(noise))
+    judged = name == "label_psi" or noise < NO_CHECK
     return {
         "name": name, "title": title, "value": float(value), "threshold": threshold, "noise": float(noise),
-        "allowed": allowed, "breach": bool(value > allowed),
+        "allowed": allowed, "judged": judged, "breach": bool(judged and value > allowed),
     }  # fmt: skip
 
 
@@ -200,17 +205,27 @@ def _moved(now: Stats, before: Stats) -> list[dict[str, Any]]:
     return [{"label": int(k), "now": a, "before": b} for k, a, b in shares[:MOVED]]
 
 
-def drift_of(output: Output, run: str, stats: dict[str, Any], config: DriftConfig) -> dict[str, Any] | None:
-    """What `judge` says of `stats`, the sums of the run called `run`; None for a run without new rows."""
+def drift_of(
+    output: Output, run: str, stats: dict[str, Any], config: DriftConfig, cut_off: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any] | None:
+    """What `judge` says of `stats`, the sums of the run called `run`; None for a run without new rows.
+
+    cut_off: records of runs (`history.cut_off`) whose rest this one labelled. Sources are often sorted by class, so neither part
+    is like a night, and none of them is judged or a reference.
+    """
     if not stats["rows"]:
         return None
+    if left := [record for record in cut_off if record.get("rows")]:
+        why = f"it went on with what the run of {left[0]['started'][:16]} left, which was {left[0]['state']}"
+        return {"reference": {"runs": 0, "rows": 0}, "rows": stats["rows"], "checks": [], "moved": []} | _verdict(PART, why)
     before = [stats for _, stats in zip(range(config.history), stats_before(output, run), strict=False)]
     return judge(stats, before[::-1], config)
 
 
 def stats_before(output: Output, run: str) -> Iterator[dict[str, Any]]:
-    """The sums of earlier runs with new rows, latest first; reads only as many records as are asked for."""
+    """The sums of earlier runs with new rows that were whole nights, latest first; reads no more records than are asked for."""
     for name in reversed([name for name in run_names(output) if name < run]):
         record = output.read_json(f"runs/{name}.json") or {}
-        if record.get("rows") and record.get("stats"):
+        part = record.get("state") in CUT_OFF or (record.get("drift") or {}).get("verdict") == PART
+        if record.get("rows") and record.get("stats") and not part:
             yield record["stats"]

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from levit_batch.table.books import Change, keep
+from levit_batch.table.history import write_down
 from levit_batch.table.live import Live, look
 from levit_batch.table.merge import Merge, stage
 from levit_batch.table.output import STAGING, Output, Written
@@ -48,6 +49,7 @@ def _compact(
     if not live.current:
         commit(output, keep(output, live, Change()), Change(), require)
         live = look(output)
+    write_down(output, live.manifest)
     before = sum(len(live[folder]) for folder in live)
     merges = [merge for folder in sorted(live) for merge in neighbours(folder, live[folder], rows)]
     total, done = sum(merge.bytes for merge in merges), 0

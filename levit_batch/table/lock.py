@@ -190,6 +190,18 @@ class Claim:
         return f"{self._output} is in use since {holder['since']} by process {holder['pid']} on {holder['host']}"
 
 
+def held(place: Place) -> bool:
+    """Whether a run seems to hold the folder now; only looks."""
+    now = datetime.now(UTC)
+    for info in place.join("_lock").list(recursive=False):
+        claim = _read(place.join("_lock", info.base_name)) if info.base_name.endswith(".json") else None
+        if claim and claim["machine"] == machine():
+            return started(claim["pid"]) == claim["process"]
+        if claim and info.mtime and (now - info.mtime).total_seconds() < DEAD_AFTER:
+            return True
+    return False
+
+
 def bury(at: Place, tomb: Place, claim: dict[str, Any]) -> None:
     """Delete the claim of a run that is taken for dead; of one that may only be asleep, elsewhere, so that it stays dead."""
     if claim["machine"] != machine():

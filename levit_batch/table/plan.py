@@ -4,18 +4,25 @@ Nothing but names is compared, so a resume after a crash and tonight's increment
 of a shard's version that any finished file holds are not labelled again, however the plan cuts them today.
 """
 
+import contextlib
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 
+import pyarrow.compute as pc
+
+from levit_batch.errors import OutputError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.storage.place import Place
 from levit_batch.table.live import Live, look
 from levit_batch.table.output import STAGING, Output, Written, folder_of
 from levit_batch.table.stats import Stats
+from levit_batch.table.write import read_record
 
+THREADS = 16  # each waits for one small read
 NO_FILES = Live(None, {}, {})
 END = 1 << 62  # the stop of a file or chunk that goes to its shard's end
 
@@ -107,6 +114,7 @@ def make_plan(
     unplanned = set(live)
     garbage = output.own_files() if afresh else output.leftovers(live.changed)
     plan = Plan(garbage=garbage, together=together, live=live, done=Done(live))
+    uncounted: set[str] = set()
     for shard, own in by_shard(chunks, shards):
         rows, folder = sum(chunk.rows or 0 for chunk in own), folder_of(shard.name)
         unplanned.discard(folder)
@@ -118,11 +126,13 @@ def make_plan(
         files = Files(shard, own, live.get(folder, []), staged.pop(folder, []), output)
         files.sort_into(plan)
         plan.done_rows += rows - sum(chunk.rows or 0 for chunk in files.missing)
+        uncounted.update(shard.name for chunk in own if chunk.stop is None)
     if limit is None:
         plan.vanished = sorted(unplanned)
         plan.garbage += [output.place.join(STAGING, at, file.name) for at in staged for file in staged[at]]
     if together and (plan.changed or plan.vanished):
         _hold_back(plan, output, whole=limit is None)
+    _count(plan, output, uncounted)
     plan.garbage += [] if afresh else _old_markers(plan.pending, output)
     plan.chunks = len(plan.done) + len(plan.pending)
     return plan
@@ -170,8 +180,9 @@ class Files:
             to.new.append(name)
         waste = [file for file in self.staged if file not in self.ready]
         to.garbage += [self.output.place.join(STAGING, folder, file.name) for file in waste]
-        to.done.chunks += [chunk_of(self.shard, file) for file in self.kept]
-        to.done.chunks += [chunk_of(self.shard, file, staged=True) for file in self.ready]
+        end = _stop(self.planned[-1].stop) if self.planned else 0  # files behind a limit are not of this plan
+        to.done.chunks += [chunk_of(self.shard, file) for file in self.kept if file.first < end]
+        to.done.chunks += [chunk_of(self.shard, file, staged=True) for file in self.ready if file.first < end]
         to.pending += missing
 
     def _whole(self) -> bool:
@@ -230,6 +241,27 @@ def _hold_back(plan: Plan, output: Output, whole: bool) -> None:
     if not whole:
         plan.replacements = {at: replace(one, whole=False) for at, one in plan.replacements.items()}
     plan.pending = [replace(chunk, staged=True) for chunk in plan.pending]
+
+
+def _count(plan: Plan, output: Output, shards: set[str]) -> None:
+    """The finished rows of shards that only reading can count: the manifest has them, and else the files' footers."""
+    done = [(output.chunk_place(chunk), chunk) for chunk in plan.done.chunks if chunk.shard in shards]
+    known: dict[str, int] = {}
+    if done and plan.live.manifest:
+        files = plan.live.manifest.files.select(["path", "rows"])
+        files = files.filter(pc.match_substring(files["path"], "-end."))
+        known = {output.place.join(path).path: rows for path, rows in zip(*files.to_pydict().values(), strict=True)}
+    unread = [at for at, chunk in done if chunk.stop is None and at.path not in known]
+    with ThreadPoolExecutor(THREADS) as pool:
+        rows = sum(pool.map(_rows_in, unread))
+    rows += sum(known.get(at.path, 0) if chunk.stop is None else chunk.rows for at, chunk in done)
+    plan.rows, plan.done_rows = plan.rows + rows, plan.done_rows + rows
+
+
+def _rows_in(at: Place) -> int:
+    with contextlib.suppress(OutputError, OSError, KeyError):  # whoever needs its rows says what is wrong with it
+        return read_record(at)["rows"]
+    return 0
 
 
 def _old_markers(pending: list[Chunk], output: Output) -> list[Place]:

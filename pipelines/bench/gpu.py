@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from levit_batch.job.config import ComputeConfig
-from pipelines.cluster.sizing import UNLIMITED, Capacity, Nodes, plural, size_for
+from levit_batch.results.page.formats import plural
+from pipelines.cluster.sizing import UNLIMITED, Capacity, Nodes, size_for
 
 # Bytes a second of GPUs' memories, the slowest first, from NVIDIA's data sheets.
 SPEEDS = {"an L4": 0.30e12, "a T4": 0.32e12, "an A10": 0.60e12, "an L40S": 0.86e12, "an A100": 1.55e12, "an H100": 3.35e12}

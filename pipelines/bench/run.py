@@ -1,4 +1,4 @@
-"""Where a job's time goes on this machine, how far that is from what the machine can do, and what the whole plan takes."""
+"""Where a job's time goes on this machine, how far that is from what the machine can do, and what is pending takes."""
 
 import math
 import os
@@ -7,11 +7,11 @@ from typing import Any
 
 from levit_batch.job.config import JobConfig
 from levit_batch.levit.cost import cost
+from levit_batch.results.page.formats import plural
 from pipelines.bench.gpu import Machine, balance_words, before_model
 from pipelines.bench.measure import enough, models, stages, take_sample
 from pipelines.bench.peak import memory_speed, peak_macs
 from pipelines.cluster.session import uses_gpu
-from pipelines.cluster.sizing import plural
 from pipelines.label.prepare import Prepared, prepare
 from pipelines.screen.console import console, table
 
@@ -37,7 +37,7 @@ def bench(
     prepared = prepare(config, gpu := uses_gpu(compute))
     torch.set_num_threads(1)
     images = enough(prepared, images)
-    say(f"reading {images} images")
+    say(f"reading {plural(images, 'image')}")
     sample = take_sample(prepared, images)
     say("measuring the stages")
     spent = stages(prepared, sample)
@@ -47,6 +47,7 @@ def bench(
     here = machine.replicas if machine else os.cpu_count() or 1
     if machine:  # the stages run one beside the other
         spent["whole"] = 1000 * here / machine.rate(spent)
+    limit = machine_limit(prepared, spent, here, machine)
     return {
         "rows": sample.rows,
         "bytes_per_image": sum(map(len, sample.images)) / sample.rows,
@@ -59,7 +60,8 @@ def bench(
         "milliseconds": spent,
         "bottleneck": max(STAGES, key=lambda stage: spent[stage]),
         "models": compared,
-        "limit": machine_limit(prepared, spent, here, machine),
+        "limit": limit,
+        "disturbed": disturbed(spent, limit, machine is not None),
         "balance": machine.balance(spent, memory_speed()) if machine else None,
         "estimate": estimate(prepared, 1000 / spent["whole"], replicas or here, here, hours, price),
     }
@@ -83,25 +85,39 @@ def machine_limit(
     }
 
 
+def disturbed(spent: dict[str, float], limit: dict[str, float], gpu: bool) -> bool:
+    """Whether the figures contradict each other, as where the machine had other work during some of them.
+
+    Beside a GPU the stages run at the same time on several CPUs: there one may take longer than all.
+    """
+    longer = not gpu and any(spent[stage] > spent["whole"] for stage in STAGES)
+    return longer or max(limit["reached"], limit["model_share_of_peak"]) > 1.005
+
+
 def estimate(
     prepared: Prepared, rate: float, replicas: int, here: int, hours: float | None, price: float | None
 ) -> dict[str, Any]:
-    """Time and cost of what is pending, for replicas that each label `rate` images a second."""
+    """Time and cost of what is pending, for replicas that each label `rate` images a second.
+
+    None where only reading counts its rows.
+    """
     plan = prepared.plan()
-    pending = plan.rows - plan.done_rows
-    took = pending / rate
+    uncounted = sum(chunk.stop is None for chunk in plan.pending)
+    pending = None if uncounted else plan.rows - plan.done_rows
+    took = pending and pending / rate
     machines = math.ceil(replicas / here)
     return {
         "images_per_second_per_replica": rate,
         "rows": plan.rows,
         "pending": pending,
+        "uncounted_shards": uncounted,
         "replicas": replicas,
         "images_per_second": rate * replicas,
-        "seconds": took / replicas,
-        "replicas_for_hours": None if hours is None else max(1, math.ceil(took / (hours * 3600))),
+        "seconds": None if took is None else took / replicas,
+        "replicas_for_hours": math.ceil(took / (hours * 3600)) if hours and took else None,
         "hours": hours,
         "price_per_hour": price,
-        "cost": None if price is None else took / replicas / 3600 * machines * price,
+        "cost": None if price is None or took is None else took / replicas / 3600 * machines * price,
     }
 
 
@@ -125,19 +141,33 @@ def print_bench(measured: dict[str, Any]) -> None:
 
 def words(measured: dict[str, Any]) -> list[str]:
     """The conclusions, one line each."""
-    limit, plan = measured["limit"], measured["estimate"]
-    lines = [
-        f"bottleneck  {measured['bottleneck']}",
-        f"limit       {limit['images_per_second']:.0f} images/s on this machine, were the model at the peak of "
-        f"{limit['peak_gmacs_per_second']:.0f} GMAC/s a core or GPU; the model is at {limit['model_share_of_peak']:.0%} of it, "
-        f"the job at {limit['reached']:.0%} of the limit",
-    ]
+    limit = measured["limit"]
+    lines = [f"bottleneck  {measured['bottleneck']}"]
+    if measured["disturbed"]:
+        lines.append(
+            "limit       these figures contradict each other: the machine was busy with something else meanwhile; do not rely on "
+            "them, run bench again when it is not"
+        )
+    else:
+        lines.append(
+            f"limit       {limit['images_per_second']:.0f} images/s on this machine, were the model at the peak of "
+            f"{limit['peak_gmacs_per_second']:.0f} GMAC/s a core or GPU; the model is at {limit['model_share_of_peak']:.0%} of "
+            f"it, the job at {limit['reached']:.0%} of the limit"
+        )
     if held := measured["balance"]:
         lines.append(f"balance     {balance_words(held)}")
-    lines.append(
-        f"estimate    {plan['pending']:,} of {plan['rows']:,} rows are pending: {_time(plan['seconds'])} with "
-        f"{plural(plan['replicas'], 'replica')} ({plan['images_per_second']:.0f} images/s)"
-    )
+    return lines + plan_words(measured["estimate"])
+
+
+def plan_words(plan: dict[str, Any]) -> list[str]:
+    """What is pending takes so long, and costs so much."""
+    if plan["pending"] == 0:
+        return [f"estimate    nothing is pending: {plural(plan['rows'], 'row')} done"]
+    speed = f"with {plural(plan['replicas'], 'replica')} ({plan['images_per_second']:.0f} images/s)"
+    if plan["pending"] is None:
+        shards = plural(plan["uncounted_shards"], "shard")
+        return [f"estimate    rows unknown, {shards} pending (rows are counted when they are read) {speed}"]
+    lines = [f"estimate    {plan['pending']:,} of {plural(plan['rows'], 'row')} pending: {_time(plan['seconds'])} {speed}"]
     if plan["replicas_for_hours"] is not None:
         lines.append(f"replicas    {plural(plan['replicas_for_hours'], 'replica')} for {plan['hours']:g} h")
     if plan["cost"] is not None:

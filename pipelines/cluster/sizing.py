@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from levit_batch.errors import ConfigError
 from levit_batch.job.config import ComputeConfig, ReplicaRange
+from levit_batch.results.page.formats import plural
 
 UNLIMITED = 1 << 30
 SPARE = 1.2  # decode tasks over what the measured times ask for: a replica that waits costs more than one CPU
@@ -58,10 +59,6 @@ class Capacity:
 
 def is_kind(resource: str) -> bool:
     return resource.startswith("accelerator_type:")
-
-
-def plural(count: float, word: str) -> str:
-    return f"{count:g} {word}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)

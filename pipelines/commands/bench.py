@@ -1,4 +1,4 @@
-"""`levit-batch bench CONFIG`: measure each stage with the job's own images; estimate time, replicas and cost of the plan."""
+"""`levit-batch bench CONFIG`: each stage measured with the job's own images; time, replicas and cost of what is pending."""
 
 import argparse
 import json

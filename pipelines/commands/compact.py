@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from levit_batch.job.config import OutputConfig
     from levit_batch.job.load import validate
+    from levit_batch.results.page.formats import plural
     from levit_batch.table.compact import compact
     from levit_batch.table.copy import Copy
     from levit_batch.table.lock import locked
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(files))
     elif copy:
-        print(f"{files['files']:,} files, {files['written']:,} of them written now: {args.to}/data")
+        print(f"{plural(files['files'], 'file')}, {files['written']:,} of them written now: {args.to}/data")
     else:
-        print(f"{files['before']:,} files before, {files['after']:,} now: {args.output}/data")
+        print(f"{plural(files['before'], 'file')} before, {files['after']:,} now: {args.output}/data")
     return 0

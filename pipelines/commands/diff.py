@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 def print_diff(difference: dict) -> None:
     """Print the figures and the rows to look at."""
-    from levit_batch.results.page.formats import count, percent
+    from levit_batch.results.page.formats import count, percent, plural
     from pipelines.screen.console import console, table
 
     out = console()
@@ -62,7 +62,7 @@ def print_diff(difference: dict) -> None:
             out.print()
             out.print(table(title, head, lines, right))
     if difference["changed_shards"]:
-        print(f"left out: {len(difference['changed_shards'])} shards whose content changed in between")
+        print(f"left out: {plural(len(difference['changed_shards']), 'shard')} whose content changed in between")
 
 
 def _sure(name: str, score: float) -> str:
@@ -70,7 +70,7 @@ def _sure(name: str, score: float) -> str:
 
 
 def _figures(difference: dict) -> list[tuple[str, str, str]]:
-    from levit_batch.results.page.formats import count, figure, percent
+    from levit_batch.results.page.formats import count, figure, percent, plural
 
     rows = [
         ("rows compared", count(difference["compared"]), ""),
@@ -82,6 +82,6 @@ def _figures(difference: dict) -> list[tuple[str, str, str]]:
         rows.append(("mean score", *map(figure, difference["mean_score"])))
     target = difference["target"]
     if target:
-        rows.append((f"top-1 of {count(target['rows'])} rows", *map(percent, target["top1"])))
+        rows.append((f"top-1 of {plural(target['rows'], 'row')}", *map(percent, target["top1"])))
         rows.append(("right in this one only", count(target["broken"]), count(target["mended"])))
     return rows

@@ -17,13 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.results.page.formats import count
+    from levit_batch.results.page.formats import count, plural
     from levit_batch.table.read import open_output
 
     output = open_output(args.output)
     out = args.out or f"{output.place.path.rsplit('/', 1)[-1]}-{args.to}"
     rows, left_out = export(output, args.to, out, args.rows)
-    print(f"{count(rows)} rows written to {out}" + (f"; {count(left_out)} left out" if left_out else ""))
+    print(f"{plural(rows, 'row')} written to {out}" + (f"; {count(left_out)} left out" if left_out else ""))
     return 0
 
 

@@ -31,8 +31,10 @@ def run(args: argparse.Namespace) -> int:
 
 def summary(record: dict[str, Any]) -> str:
     """What came out, in two lines, and the command to label with it."""
+    from levit_batch.results.page.formats import plural
+
     history, best = record["history"], record["best"]
-    text = f"{len(history)} epochs, loss {history[-1]['loss']:.4f}, accuracy {history[-1]['accuracy']:.4f}"
+    text = f"{plural(len(history), 'epoch')}, loss {history[-1]['loss']:.4f}, accuracy {history[-1]['accuracy']:.4f}"
     if "validation_accuracy" in best:
         text += f"; best validation accuracy {best['validation_accuracy']:.4f} in epoch {best['epoch']}"
     if record["stopped_early"]:

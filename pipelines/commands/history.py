@@ -13,9 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from levit_batch.table.read import open_output, runs_of
+    from levit_batch.table.history import history
+    from levit_batch.table.read import open_output
 
-    runs = runs_of(open_output(args.output), max(args.n, 1))
+    runs = history(open_output(args.output), max(args.n, 1))
     if args.json:
         print(json.dumps(runs))
         return 0

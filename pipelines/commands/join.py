@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> int:
     from levit_batch.results.evaluate import source_of
     from levit_batch.results.export.join import join
     from levit_batch.results.new_file import new_file
-    from levit_batch.results.page.formats import count
+    from levit_batch.results.page.formats import count, plural
     from levit_batch.table.read import job_of, open_output
 
     output = open_output(args.output)
@@ -24,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     columns = [name.strip() for name in args.columns.split(",")] if args.columns else None
     rows, left_out = join(output, source_of(job_of(output)), out, columns)
     gone = f"; {count(left_out)} left out: their shard has changed or is gone" if left_out else ""
-    print(f"{count(rows)} rows written to {out}{gone}")
+    print(f"{plural(rows, 'row')} written to {out}{gone}")
     return 0

@@ -52,13 +52,13 @@ def _on_cluster(*arguments: Any) -> dict[str, Any]:
 
 def _write_page(file: Any, path: str, output: Any, summary: dict[str, Any], shown: dict[str, Any]) -> None:
     from levit_batch.results.near.looked_up import points
-    from levit_batch.results.page.formats import count
+    from levit_batch.results.page.formats import plural
     from levit_batch.results.page.plots import label_map
     from levit_batch.results.page.rows_page import render_rows
     from levit_batch.table.read import job_of
 
     job, some = job_of(output), points(output)
-    plot = f"Map of {count(len(some))} rows by label", label_map(some["x"], some["y"], some["label"], job["class_names"])
+    plot = f"Map of {plural(len(some), 'row')} by label", label_map(some["x"], some["y"], some["label"], job["class_names"])
     groups = [(f"Copies {number}", picks) for number, picks in enumerate(shown["copies"], 1)]
     groups += [(title, [pick for picks in shown[kind] for pick in picks]) for kind, title in TITLES.items()]
     page = render_rows("Review", path, job, groups, tuple(_lines(summary)), plot)
@@ -69,16 +69,17 @@ TITLES = {"outliers": "Outliers, the farthest first", "labels": "Suspected label
 
 
 def _lines(of: dict[str, Any]) -> list[str]:
-    from levit_batch.results.page.formats import count, figure
+    from levit_batch.results.page.formats import count, figure, plural
 
     by = {"target": "targets, by confident learning", "heads": "predictions on which the heads disagree"}.get(of["labels_by"])
+    copies = f"{plural(of['copies'], 'copy', 'copies')} in {plural(of['copy_groups'], 'group')}"
     return [
-        f"{count(of['copies'])} copies in {count(of['copy_groups'])} groups: nearer than {figure(of['copy_distance'])}"
+        f"{copies}: nearer than {figure(of['copy_distance'])}"
         + (", or of nearly the same hash, mirrored or not" if of["by_hashes"] else ""),
-        f"{count(of['outliers'])} outliers: the mean of the ten nearest is farther than {figure(of['outlier_distance'])}",
-        f"{count(of['suspected_labels'])} suspected labels: {by}" if by else
+        f"{plural(of['outliers'], 'outlier')}: the mean of the ten nearest is farther than {figure(of['outlier_distance'])}",
+        f"{plural(of['suspected_labels'], 'suspected label')}: {by}" if by else
         "no labels are suspected: that takes a target (source.target_column) or predict.per_head",
-        f"of {count(of['rows'])} rows, each held against those that share one of its two best labels; "
+        f"of {plural(of['rows'], 'row')}, each held against those that share one of its two best labels; "
         f"{count(of['alone'])} had none to be held against",
     ]  # fmt: skip
 

@@ -74,7 +74,7 @@ def _plain(pick: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(nearest: list[dict[str, Any]], compared: int) -> None:
-    from levit_batch.results.page.formats import count
+    from levit_batch.results.page.formats import plural
     from pipelines.screen.console import console, table
 
     rows = [
@@ -82,4 +82,4 @@ def _print(nearest: list[dict[str, Any]], compared: int) -> None:
         for p in nearest
     ]
     console().print(table(None, ("similarity", "label", "score", "target", "shard", "row"), rows, right=(0, 2, 5)))
-    print(f"{count(compared)} rows compared")
+    print(f"{plural(compared, 'row')} compared")

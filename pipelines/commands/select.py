@@ -73,7 +73,7 @@ def _write_page(file: Any, path: str, output: Any, by: list[str], picks: list[di
 
 
 def _print(rows: list[dict[str, Any]], by: list[str], of: int) -> None:
-    from levit_batch.results.page.formats import count
+    from levit_batch.results.page.formats import count, plural
     from pipelines.screen.console import console, table
 
     head = ("uncertainty", *by, "label", "score", "shard", "row")
@@ -83,4 +83,5 @@ def _print(rows: list[dict[str, Any]], by: list[str], of: int) -> None:
         for r in rows[:SHOWN]
     ]  # fmt: skip
     console().print(table(None, head, texts, right=(0, *range(1, len(by) + 1), len(by) + 2, len(by) + 4)))
-    print(f"{count(len(rows))} rows of {count(of)}" + ("" if len(rows) <= SHOWN else f", the first {SHOWN} shown: --out has all"))
+    more = "" if len(rows) <= SHOWN else f", the first {SHOWN} shown: --out has all"
+    print(f"{plural(len(rows), 'row')} of {count(of)}{more}")

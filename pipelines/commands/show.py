@@ -33,11 +33,12 @@ def run(args: argparse.Namespace) -> int:
 
         sys.stdout.writelines(json_line(row) for row in (rows if columns else with_target_names(rows, names)).to_pylist())
         return 0
+    from levit_batch.results.page.formats import plural
     from pipelines.screen.console import console, table
 
     head, texts = cells(rows if columns else rows.drop_columns("label"), names)  # which label_name says in words
     out = console()
     if texts:
         out.print(table(None, head, texts, right=[head.index(name) for name in ("row", "score") if name in head]))
-    print(f"{rows.num_rows} rows{'; there are more: -n' if more else ''}" if texts else "no such rows")
+    print(f"{plural(rows.num_rows, 'row')}{'; there are more: -n' if more else ''}" if texts else "no such rows")
     return 0

@@ -1,9 +1,9 @@
 """What a run would do, found out without reading an image or changing a file."""
 
-from itertools import chain
 from typing import Any
 
 from levit_batch.job.config import JobConfig
+from levit_batch.results.page.formats import plural
 from levit_batch.storage.redact import redact
 from levit_batch.table.output import Output
 from levit_batch.table.plan import Plan
@@ -32,7 +32,7 @@ def had_gpu(output: Output) -> bool:
 
 def describe_plan(prepared: Prepared, plan: Plan) -> dict[str, Any]:
     config, checkpoint = prepared.config, prepared.checkpoint
-    unknown = any(chunk.stop is None for chunk in chain(plan.done, plan.pending))
+    unknown = any(chunk.stop is None for chunk in plan.pending)
     return redact(
         {
             "source": {"type": config.source.type, "path": config.source.path, "revision": prepared.source.revision},
@@ -65,19 +65,20 @@ def plan_text(plan: dict[str, Any]) -> str:
     """The plan for a reader at a terminal."""
     source, checkpoint, path = plan["source"], plan["checkpoint"], plan["source"]["path"]
     about = "" if plan["rows_known"] else " (at least: some shards are counted when read)"
+    more = "" if plan["rows_known"] else " or more"
     assumed = " (assumed: the cluster is not asked)" if plan["device_assumed"] else ""
     lines = [
         ("source", f"{source['type']}  {path if isinstance(path, str) else ', '.join(path)}" + _at(source)),
         ("checkpoint", f"{checkpoint['name']}{_at(checkpoint)}  {checkpoint['classes']} classes, {checkpoint['dtype']}{assumed}, "
                        f"heads: {checkpoint['heads']}, embedding: {checkpoint['embedding']}"),
         ("output", f"{plan['output']['path']}  ({plan['output']['format']})"),
-        ("plan", f"{plan['shards']:,} shards, {plan['rows']:,} rows{about}, {plan['chunks']:,} chunks"),
-        ("done", f"{plan['done']['rows']:,} rows in {plan['done']['chunks']:,} chunks"),
-        ("pending", f"{plan['pending']['rows']:,} rows in {plan['pending']['chunks']:,} chunks"),
+        ("plan", f"{plural(plan['shards'], 'shard')}, {plural(plan['rows'], 'row')}{about}, {plural(plan['chunks'], 'chunk')}"),
+        ("done", f"{plural(plan['done']['rows'], 'row')} in {plural(plan['done']['chunks'], 'chunk')}"),
+        ("pending", f"{plural(plan['pending']['rows'], 'row')}{more} in {plural(plan['pending']['chunks'], 'chunk')}"),
     ]  # fmt: skip
     for kind in ("changed", "vanished"):
         if plan[kind]["count"]:
-            lines.append((kind, f"{plan[kind]['count']:,} shards: {', '.join(plan[kind]['names'])}"))
+            lines.append((kind, f"{plural(plan[kind]['count'], 'shard')}: {', '.join(plan[kind]['names'])}"))
     lines.append(("columns", ", ".join(column.split(":")[0] for column in plan["columns"])))
     return "\n".join(f"{name:<11}{text}" for name, text in lines)
 

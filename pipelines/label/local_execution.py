@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from levit_batch.errors import ConfigError, JobError
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.config import ComputeConfig
+from levit_batch.results.page.formats import plural
 from pipelines.cluster.local import KILLED_SECONDS, deaf
 from pipelines.cluster.sizing import Capacity, Nodes, size_for
 from pipelines.interrupt import deferred
@@ -132,7 +133,8 @@ class LocalExecution:
         """A record of each of `chunks` as it is finished or has failed; those of a replica that dies begin again in another."""
         size = size_for(self.compute, False, len(chunks), Capacity((Nodes({"CPU": cpus()}),)))
         if self.run.size is None:
-            self.say(f"without Ray: {len(chunks)} chunks in {size.replicas[1]} processes here (compute.engine=ray is with it)")
+            among = plural(size.replicas[1], "process", "processes")
+            self.say(f"without Ray: {plural(len(chunks), 'chunk')} in {among} here (compute.engine=ray is with it)")
         self.run.size = self.run.size or size
         todo = deque(chunks)
         while todo or any(self.held.values()):

@@ -10,6 +10,7 @@ import ray
 
 from levit_batch.errors import JobError
 from levit_batch.job.chunks import Chunk, chunk_table
+from levit_batch.results.page.formats import plural
 from pipelines.cluster.local import slow_store
 from pipelines.cluster.session import capacity, size_of
 from pipelines.cluster.sizing import Size
@@ -50,7 +51,7 @@ class RayExecution:
                 if self.local:
                     raise JobError(none_lives()) from None
                 self.say(
-                    f"all replicas were lost with their nodes; {len(left)} chunks are left: looking for room for others"
+                    f"all replicas were lost with their nodes; {plural(len(left), 'chunk')} left: looking for room for others"
                 )
 
     def _once(self, chunks: list[Chunk]) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,10 @@ from levit_batch.errors import JobError, OutputError
 from levit_batch.job.chunks import Chunk
 from levit_batch.results.drift import drift_of
 from levit_batch.results.looks import Looks
+from levit_batch.results.page.formats import plural
 from levit_batch.storage.redact import redact
 from levit_batch.table.fingerprint import versions
+from levit_batch.table.history import write_down
 from levit_batch.table.manifest import Manifest, NewFiles
 from levit_batch.table.output import DATA
 from levit_batch.table.plan import Plan
@@ -126,20 +128,21 @@ class RunRecord:
     def finish(self, manifest: Manifest) -> RunResult:
         """Metrics, record, card and page; then how it ended. Raises JobError when chunks failed. manifest: of the table now."""
         self.count = len(manifest.files)
+        cut_off = write_down(self.prepared.output, manifest, self.name)
         if self.failed:
             self.keep_looks(manifest)
             self.write("failed")
             chunk, reason = next(iter(self.failed.items()))
             raise JobError(
-                f"{len(self.failed)} of {self.plan.chunks} chunks failed; everything else is written, and the same command tries "
-                f"them again. {chunk}: {reason}"
+                f"{len(self.failed)} of {plural(self.plan.chunks, 'chunk')} failed; everything else is written, and the same "
+                f"command tries them again. {chunk}: {reason}"
             )
         output, config = self.prepared.output, self.prepared.config
         metrics = output.read_json("metrics.json")
         if metrics and not self.changes and output.marked() is None:
             return RunResult(self._exit_code(metrics), self.write("nothing new"), metrics)
         state = "done with errors" if self.errors else "done" if self.plan.pending else "nothing new"
-        record = self.write(state, drift=drift_of(output, self.name, self.stats(), config.drift))
+        record = self.write(state, drift=drift_of(output, self.name, self.stats(), config.drift, cut_off))
         from levit_batch.results.evaluate import evaluate  # matplotlib: not before the first chunk
 
         self.written = False  # what fails now is this run's failure

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from levit_batch.errors import LevitBatchError, LockedError, brief
 from levit_batch.job.config import JobConfig
+from levit_batch.results.page.formats import plural
 from pipelines.interrupt import deferred, interrupted
 from pipelines.nightly.notify import notify
 from pipelines.screen.progress import Display
@@ -95,7 +96,8 @@ def ended(config: JobConfig, result: "RunResult", code: int, text: str) -> dict[
     state, first = record["state"], text.splitlines()[0]
     lines = [first if first.startswith(state) else f"{state}: {first}"]  # "nothing new" is said by both
     if result.exit_code == TOO_MANY_ERRORS:
-        lines.append(f"{sum(result.metrics['errors'].values()):,} of {result.metrics['rows']:,} rows in the output have an error")
+        errors, rows = sum(result.metrics["errors"].values()), result.metrics["rows"]
+        lines.append(f"{errors:,} of {plural(rows, 'row')} in the output have an error")
     if (record["drift"] or {}).get("verdict") == "drift":
         lines.append(f"drift: {record['drift']['why']}")
     keys = ("started", "ended", "seconds", "rows", "errors", "error_rate", "images_per_second")

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from levit_batch.results.page.formats import plural
 from levit_batch.table.plan import Plan
 from pipelines.screen.console import InertConsole
 
@@ -21,7 +22,7 @@ class Display:
         self.console = console
         self.bar: Progress | None = None
         self.done = self.total = self.labelled = self.errors = self.failed = self.begun_again = 0
-        self.unit = "rows"
+        self.unit = "row"
 
     @classmethod
     def silent(cls) -> "Display":
@@ -40,7 +41,7 @@ class Display:
         """Show the progress of `plan` while the context lasts."""
         # Shards that only reading can count make rows unknown: chunks are counted then.
         by_chunk = any(chunk.stop is None for chunk in plan.pending)
-        self.unit = "chunks" if by_chunk else "rows"
+        self.unit = "chunk" if by_chunk else "row"
         self.done = len(plan.done) if by_chunk else plan.done_rows
         self.total = plan.chunks if by_chunk else plan.rows
         self.shown = time.monotonic()
@@ -49,12 +50,12 @@ class Display:
             yield
         elif self.console.is_terminal:
             with self._bar() as self.bar:
-                start = f"starting on {self.total:,} {self.unit}"
+                start = f"starting on {plural(self.total, self.unit)}"
                 self.task = self.bar.add_task("", total=self.total, completed=self.done, facts=start)
                 yield
             self.bar = None
         else:
-            self.say(self.line() if self.done else f"starting on {self.total:,} {self.unit}")
+            self.say(self.line() if self.done else f"starting on {plural(self.total, self.unit)}")
             yield
             self.say(self.line())
 
@@ -74,7 +75,7 @@ class Display:
         else:
             if self.working is None:
                 self.working = time.monotonic() - sum(record.get("seconds", {}).values())
-            self.done += 1 if self.unit == "chunks" else record["rows"]
+            self.done += 1 if self.unit == "chunk" else record["rows"]
             self.labelled += record["rows"]
             self.errors += sum(record["errors"].values())
             self.begun_again += record.get("begun_again", False)
@@ -91,15 +92,15 @@ class Display:
     def facts(self) -> str:
         seconds = time.monotonic() - self.working if self.working is not None else 0.0
         speed = self.labelled / seconds if seconds else 0
-        parts = [f"{self.done:,} of {self.total:,} {self.unit}", f"{speed:,.0f} images/s"]
+        parts = [f"{self.done:,} of {plural(self.total, self.unit)}", f"{speed:,.0f} images/s"]
         if self.labelled and self.done < self.total:
-            done_now = self.labelled if self.unit == "rows" else self.done
+            done_now = self.labelled if self.unit == "row" else self.done
             parts.append(f"{clock((self.total - self.done) * seconds / max(1, done_now))} left")
-        parts.append(f"{self.errors:,} error rows" if self.errors else "no errors")
+        parts.append(plural(self.errors, "error row") if self.errors else "no errors")
         if self.begun_again:
             parts.append(f"chunks begun again: {self.begun_again}")
         if self.failed:
-            parts.append(f"{self.failed} chunk attempts failed")
+            parts.append(f"{plural(self.failed, 'chunk attempt')} failed")
         return " · ".join(parts)
 
 

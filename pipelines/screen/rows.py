@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from levit_batch.results.page.formats import figure
+from levit_batch.results.page.formats import figure, plural
 
 VALUES = 4  # of a long list that are shown
 
@@ -50,5 +50,5 @@ def _cell(value: object) -> str:
         shown = ", ".join(_cell(v) or "null" for v in value[:VALUES])
         return f"[{shown}{', …' if len(value) > VALUES else ''}]"
     if isinstance(value, bytes):
-        return f"{len(value):,} bytes"
+        return plural(len(value), "byte")
     return str(value)

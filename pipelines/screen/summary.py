@@ -4,6 +4,7 @@ from typing import Any
 
 from levit_batch.errors import ROW_ERROR_KINDS
 from levit_batch.job.config import JobConfig
+from levit_batch.results.page.formats import plural
 
 MANY_FILES = 10_000
 
@@ -14,7 +15,7 @@ def summary(config: JobConfig, result: Any) -> str:
     out = config.output.path
     lines = [_what(record, metrics)]
     if metrics.get("errors"):
-        lines.append(f"{sum(metrics['errors'].values()):,} of {metrics['rows']:,} rows in the output have an error:")
+        lines.append(f"{sum(metrics['errors'].values()):,} of {plural(metrics['rows'], 'row')} in the output have an error:")
         lines += [f"  {n:>7,}  {kind}: {ROW_ERROR_KINDS.get(kind, '')}" for kind, n in metrics["errors"].items()]
     if metrics.get("top1") is not None:
         lines.append(
@@ -28,12 +29,13 @@ def summary(config: JobConfig, result: Any) -> str:
         )
     if record["shards"]["vanished"]["count"]:
         lines.append(
-            f"{record['shards']['vanished']['count']:,} shards are gone from the source; their rows are kept (--drop-vanished)"
+            f"gone from the source: {plural(record['shards']['vanished']['count'], 'shard')}; "
+            "the rows are kept (--drop-vanished)"
         )
     if record["rows_gone"]:
-        lines.append(f"{record['rows_gone']:,} rows went with their files, which are gone from the source")
+        lines.append(f"{plural(record['rows_gone'], 'row')} went with their files, which are gone from the source")
     if (record.get("drift") or {}).get("verdict") == "drift":
-        lines.append(f"drift against {record['drift']['reference']['runs']} earlier runs: {record['drift']['why']}")
+        lines.append(f"drift against {plural(record['drift']['reference']['runs'], 'earlier run')}: {record['drift']['why']}")
     if result.exit_code == 3:
         lines.append(f"more than output.max_error_rate={config.output.max_error_rate:g} of the rows have an error")
     if (record.get("files") or 0) > MANY_FILES:
@@ -44,6 +46,7 @@ def summary(config: JobConfig, result: Any) -> str:
 
 def _what(record: dict[str, Any], metrics: dict[str, Any]) -> str:
     if not record["rows"]:
-        return f"nothing new: {metrics['rows']:,} rows are labelled"
+        return f"nothing new: {plural(metrics['rows'], 'row')} {'is' if metrics['rows'] == 1 else 'are'} labelled"
     before = f" ({record['skipped']['rows']:,} more were labelled before)" if record["skipped"]["rows"] else ""
-    return f"labelled {record['rows']:,} rows in {record['seconds']:.1f} s, {record['images_per_second']:,.0f} images/s{before}"
+    rows = plural(record["rows"], "row")
+    return f"labelled {rows} in {record['seconds']:.1f} s, {record['images_per_second']:,.0f} images/s{before}"

@@ -6,11 +6,12 @@ import math
 import pytest
 
 from levit_batch.job.load import load_config
+from levit_batch.results.page.formats import plural
 from pipelines.bench import measure, peak
-from pipelines.bench.run import _model, bench, estimate, words
-from pipelines.cluster.sizing import plural
+from pipelines.bench.run import _model, bench, disturbed, estimate, plan_words, words
 from pipelines.label.prepare import prepare
 from tests.support.jobs import Job
+from tests.support.shards import pictures, write_tars
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,38 @@ def test_the_conclusions_in_words(said):
 
 def test_wrong_results_are_shown_as_such(said):
     assert _model({"images_per_second": None, "error": "logit error 2"}) == "wrong results"
+
+
+def test_figures_that_cannot_be_are_not_told(said):
+    spent, limit = {"read": 0.1, "decode": 0.2, "resize": 0.3, "model": 0.4, "write": 0.1, "whole": 1.1}, said["limit"]
+    limit = limit | {"reached": 0.9, "model_share_of_peak": 0.8}
+    assert not disturbed(spent, limit, False)
+    assert disturbed(spent | {"resize": 1.23, "whole": 1.03}, limit, False) and disturbed(spent, limit | {"reached": 1.57}, False)
+    assert not disturbed(spent | {"resize": 1.23, "whole": 1.03}, limit, True), "decode tasks run beside the GPU"
+    text = "\n".join(words(said | {"disturbed": True, "limit": limit | {"reached": 1.57}}))
+    assert "do not rely on them" in text and "157%" not in text
+    assert "the job at 90% of the limit" in "\n".join(words(said | {"disturbed": False, "limit": limit}))
+
+
+def test_nothing_pending_takes_no_replica_and_costs_nothing(tmp_path, checkpoint):
+    made = Job(tmp_path, checkpoint)
+    config = load_config(str(made.file))
+    prepared = prepare(config, False)
+    for chunk in prepared.chunks:
+        prepared.output.chunk_place(chunk).write_bytes(b"the name says that it is done")
+    plan = estimate(prepare(config, False), 1.0, 1, 1, hours=1.0, price=1.0)
+    assert plan["pending"] == 0 and plan["replicas_for_hours"] is None
+    assert plan_words(plan) == [f"estimate    nothing is pending: {plural(plan['rows'], 'row')} done"]
+
+
+def test_rows_that_only_reading_counts_are_not_taken_for_none(tmp_path, checkpoint):
+    write_tars(tmp_path / "tars", pictures(6), shards=2)
+    source = {"type": "webdataset", "path": str(tmp_path / "tars"), "target_column": "cls"}
+    config = load_config(str(Job(tmp_path, checkpoint, source=source).file))
+    plan = estimate(prepare(config, False), 10.0, 2, 2, hours=1.0, price=1.0)
+    assert (plan["pending"], plan["uncounted_shards"], plan["seconds"], plan["cost"]) == (None, 2, None, None)
+    (line,) = plan_words(plan)
+    assert line.startswith("estimate    rows unknown, 2 shards pending") and "(20 images/s)" in line
+    limited = estimate(prepare(config.model_copy(update={"source": config.source.model_copy(update={"limit": 2})}), False),
+                       10.0, 2, 2, None, None)  # fmt: skip
+    assert limited["pending"] == 2 and limited["seconds"] == pytest.approx(0.1)

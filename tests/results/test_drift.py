@@ -9,7 +9,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, ks_2samp
 
 from levit_batch.job.config import DriftConfig, OutputConfig
-from levit_batch.results.drift import _cells, _chi_square, drift_of, judge, label_js, label_psi, score_ks
+from levit_batch.results.drift import PART, _cells, _chi_square, drift_of, judge, label_js, label_psi, score_ks
 from levit_batch.table.output import Output
 from levit_batch.table.stats import SCORE_BINS, add_stats, chunk_stats
 
@@ -161,3 +161,31 @@ def test_a_run_is_held_against_the_runs_before_it(tmp_path):
     shifted = drift_of(output, "20261106T020000.00Z", camera.night(500, 9, score=(3, 3)), CONFIG)
     assert shifted["breaches"] == ["score_ks"]
     assert drift_of(output, "20261106T020000.00Z", add_stats([]), CONFIG) is None
+
+
+def test_parts_of_a_night_are_neither_judged_nor_a_reference(tmp_path):
+    """Class after class: what one run labels until it is interrupted is not like what the next one finds left."""
+    output, camera = Output(OutputConfig(path=str(tmp_path))), Camera(4)
+    first, second = (camera.night(300, seed, shares=shares) for seed, shares in ((1, [0.5, 0.5, 0, 0]), (2, [0, 0, 0.5, 0.5])))
+    cut_off = {"state": "interrupted", "started": "2026-11-01T02:00:00.000+00:00", "rows": 300, "stats": first}
+    output.write_json("runs/20261101T020000.00Z.json", cut_off)
+    found = drift_of(output, "20261101T030000.00Z", second, CONFIG, [cut_off])
+    assert found["verdict"] == PART and not found["breaches"] and "2026-11-01T02:00 left" in found["why"]
+    output.write_json("runs/20261101T030000.00Z.json", {"state": "done", "rows": 300, "stats": second, "drift": found})
+    assert drift_of(output, "20261102T020000.00Z", camera.night(300, 3), CONFIG)["verdict"] == "no history"
+    whole = {"state": "done", "rows": 600, "stats": add_stats([first, second]), "drift": None}
+    output.write_json("runs/20261102T020000.00Z.json", whole)
+    now = add_stats([camera.night(300, 4, shares=[0.25] * 4)])
+    found = drift_of(output, "20261103T020000.00Z", now, CONFIG, [cut_off | {"rows": 0}])  # cut off before its first row
+    assert found["verdict"] == "ok" and found["reference"] == {"runs": 1, "rows": 600}
+
+
+def test_a_check_that_sampling_alone_may_exceed_is_not_made():
+    """Embeddings that point everywhere: their mean over a few hundred is chance, and 1.76 of at most 2 would be allowed."""
+    camera = Camera(10)
+    camera.centres -= camera.centres.mean(0)
+    nights = [camera.night(220, seed, shares=[0.1] * 10) for seed in range(2)]
+    now, before = (night | {"embedding": [one * 0.05 for one in night["embedding"]]} for night in nights)
+    check = next(c for c in judge(now, [before], CONFIG)["checks"] if c["name"] == "embedding_cosine")
+    assert check["allowed"] >= 1 and not check["judged"] and not check["breach"]
+    assert all(c["judged"] for c in judge(now, [before], CONFIG)["checks"] if c is not check and c["name"] != check["name"])

@@ -32,7 +32,7 @@ def test_what_was_done_before_counts_and_it_ends_at_a_hundred():
         shown.add(record(100) | {"begun_again": True})
     last = file.getvalue().splitlines()[-1]
     assert last.startswith("100%  300 of 300 rows") and "left" not in last
-    assert last.endswith("2 error rows · chunks begun again: 1 · 1 chunk attempts failed")
+    assert last.endswith("2 error rows · chunks begun again: 1 · 1 chunk attempt failed")
 
 
 def test_the_speed_is_that_of_the_work_not_of_the_start():

@@ -1,17 +1,22 @@
 import os
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from levit_batch.errors import OutputError
 from levit_batch.job.chunks import Chunk, Shard, plan_chunks
 from levit_batch.job.config import OutputConfig
 from levit_batch.table.attempts import Attempts
+from levit_batch.table.footer import footer
+from levit_batch.table.manifest import Manifest, as_table, entry, write_manifest
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.plan import make_plan
 from levit_batch.table.publish import publish as publish_folders
 from levit_batch.table.publish import publishable
 from levit_batch.table.replace import clear_staged
+from levit_batch.table.stats import NONE
+from levit_batch.table.write import serialise
 
 A = Shard("a", "a", "aaaaaaaa", 300, (100, 100, 100))
 B = Shard("b", "b", "bbbbbbbb", 150, (100, 50))
@@ -170,6 +175,27 @@ def test_a_shard_of_unknown_length_is_done_when_its_file_is_there(output):
     label(output, plan(output, [tar]).pending)
     assert not plan(output, [tar]).pending
     assert plan(output, [replace(tar, version="ffffffff")]).changed == ["t.tar"]
+
+
+def test_finished_rows_that_only_reading_counts_are_known(output):
+    """The files' footers tell; the manifest too, without reading them."""
+    tar, at = Shard("t.tar", "t", "eeeeeeee", None), "data/" + output.chunk_name(Chunk("t.tar", "t", "eeeeeeee", 0, None))
+    record = {"shard": "t.tar", "first": 0, "stop": 160, "rows": 160, "errors": {}, "stats": NONE}
+    output.write(at, serialise(pa.table({"row": [0]}), "parquet", footer("f" * 64, record)))
+    other = replace(tar, name="u.tar")
+    progress = plan(output, [tar, A, other])
+    assert (progress.rows, progress.done_rows, len(progress.pending)) == (460, 160, 4)
+    write_manifest(output, Manifest(as_table([entry(at, "eeeeeeee", record | {"rows": 170}, 1)]), NONE))
+    assert plan(output, [tar]).done_rows == 170
+    limited = plan(output, [tar], limit=50)
+    assert (limited.rows, limited.done_rows, limited.pending) == (50, 50, [])
+
+
+def test_files_behind_a_limit_are_not_of_the_plan(output):
+    label(output, plan(output, [A]).pending)
+    progress = plan(output, [A], limit=50)
+    assert (progress.rows, progress.done_rows, progress.chunks) == (50, 50, 1) and not progress.pending
+    assert not progress.replacements and len(visible(output)) == 3
 
 
 def test_a_limit_after_a_whole_run_labels_nothing(output):

@@ -7,6 +7,11 @@ def count(value: float | None) -> str:
     return "–" if value is None else f"{round(value):,}"
 
 
+def plural(value: float, word: str, words: str | None = None) -> str:
+    """A number and what it counts: `1 row`, `2,000 rows`; `words` where more than one is not `word` with an s."""
+    return f"{value:,.15g} {word if value == 1 else words or f'{word}s'}"
+
+
 def percent(value: float | None) -> str:
     """A share as a percentage with three figures or so; never 100% or 0% when it is not."""
     if value is None:

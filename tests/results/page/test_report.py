@@ -127,10 +127,12 @@ def test_write_report(made):
 
 def test_drift_is_shown(made):
     check = {"name": "label_psi", "title": "label shift (PSI)", "value": 0.31, "threshold": 0.25, "breach": True}
-    drift = {"verdict": "drift", "reference": {"runs": 3, "rows": 9}, "checks": [check]}
+    few = {"name": "embedding_cosine", "title": "embedding", "value": 0.1, "threshold": 0.1, "allowed": 1.76, "judged": False}
+    drift = {"verdict": "drift", "reference": {"runs": 3, "rows": 9}, "checks": [check, few]}
     runs = runs_of(made.output)
     runs[-1]["drift"] = drift
     text = Reader(page(made, runs=runs)).text
+    assert "too few rows to judge" in text and "1.76" not in text
     assert "label shift (PSI)" in text and "0.31" in text and "Against 3 earlier runs" in text
 
 
@@ -140,6 +142,8 @@ def test_drift_is_shown(made):
         (formats.count(1234567), "1,234,567"), (formats.percent(0.97364), "97.4%"), (formats.percent(0.99999), "> 99.9%"),
         (formats.percent(1.0), "100.0%"), (formats.percent(0.0), "0.00%"), (formats.percent(1e-7), "< 0.01%"),
         (formats.figure(0.012345), "0.0123"), (formats.figure(12345.6), "12,346"), (formats.figure(61.54), "61.5"),
+        (formats.plural(1, "row"), "1 row"), (formats.plural(1_234_567, "row"), "1,234,567 rows"),
+        (formats.plural(0, "copy", "copies"), "0 copies"), (formats.plural(0.5, "CPU"), "0.5 CPUs"),
         (formats.seconds(3.14), "3.1 s"), (formats.seconds(200), "3 min 20 s"), (formats.seconds(7384), "2 h 03 min"),
         (formats.size(1_234_567_890), "1.23 GB"), (formats.size(512), "512 B"),
         (formats.when("2026-11-23T03:20:00.5+01:00"), "2026-11-23 02:20 UTC"), (formats.when(None), "–"),
