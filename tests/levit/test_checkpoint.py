@@ -250,7 +250,7 @@ def test_from_the_hub_and_from_its_cache(hub, folder, monkeypatch):
     with pytest.raises(CheckpointError, match=r"HF_HUB_OFFLINE is set.*models --fetch org/other"):
         load_checkpoint("org/other")
     monkeypatch.chdir(folder.parent)
-    with pytest.raises(CheckpointError, match=f"checkpoint mistyped: there is no such file or folder in {folder.parent}; as a hub"):
+    with pytest.raises(CheckpointError, match=f"mistyped: there is no such file or folder in {folder.parent}; as a hub"):
         load_checkpoint("mistyped")
 
 
