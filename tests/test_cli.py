@@ -89,6 +89,7 @@ def test_schema_is_json(capsys):
         ("source.keep_columns=[indexx]", "source.keep_columns: there is no column indexx; did you mean index?"),
         ("source.keep_columns=[label, source_Label]", "label and source_Label would both be called source_Label"),
         ("source.image_column=label", "source.image_column"),
+        ("source.image_column=image.path", "source.image_column: image.path is string, the path of each image: set source.root"),
         ("model.checkpoint=/nothing/here", "/nothing/here"),
         ("predict.top_k=11", "predict.top_k: 11 is more than the checkpoint's 10 classes"),
         ("source.path=ftp://x/y", "the scheme ftp:// is not known"),

@@ -7,8 +7,17 @@ import torch
 
 from levit_batch.errors import CheckpointError, SourceError
 from levit_batch.inference.fold import fold
-from levit_batch.levit.checkpoint import load_checkpoint
+from levit_batch.levit.checkpoint import Checkpoint, load_checkpoint
 from levit_batch.pixels.preprocess import Preprocessor
+
+
+def _stored(job: dict[str, Any]) -> Checkpoint:
+    """The checkpoint that labelled the output, from where it was then."""
+    model = job["config"]["model"]
+    try:
+        return load_checkpoint(model["checkpoint"], job.get("model_revision") or model.get("revision"))
+    except CheckpointError as e:
+        raise CheckpointError(f"{e}; where the weights lie elsewhere now, name them with --checkpoint") from None
 
 
 def embed_image(job: dict[str, Any], name: str, data: bytes, checkpoint: str | None = None) -> np.ndarray:
@@ -18,8 +27,7 @@ def embed_image(job: dict[str, Any], name: str, data: bytes, checkpoint: str | N
     when they cannot be loaded or are others than those of the output, SourceError when the image cannot be decoded.
     """
     model = job["config"]["model"]
-    revision = None if checkpoint else job.get("model_revision") or model.get("revision")
-    loaded = load_checkpoint(checkpoint or model["checkpoint"], revision)
+    loaded = load_checkpoint(checkpoint) if checkpoint else _stored(job)
     if loaded.digest != job["digest"]:
         raise CheckpointError(
             f"checkpoint {loaded.name}: its weights (sha256 {loaded.digest[:12]}) are not those that labelled the output "

@@ -31,7 +31,9 @@ class SourceConfig(Section):
     image_column: str = Field(
         "image", description="struct{bytes, path}, binary, or a string path under `root` (or URL)."
     )
-    root: str | None = Field(None, description="Where relative image paths are looked up; a path may never leave it.")
+    root: str | None = Field(
+        None, description="Where image paths are looked up, `/` for absolute ones; a path may never leave it."
+    )
     target_column: str | None = Field(None, description="The truth, where the data has it; accuracy is then reported.")
     class_names: str | None = Field(None, description="Text file with the target's class names, one a line.")
     keep_columns: list[str] = Field(

@@ -10,9 +10,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from levit_batch.errors import ConfigError
-from levit_batch.job.config import JobConfig
+from levit_batch.job.config import JobConfig, Section
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+# Which command reads the configurations of a recipe, and the sections that no other recipe has.
+COMMANDS = {
+    "label": ("run", {"preprocess", "predict", "drift", "notify"}),
+    "finetune": ("finetune", {"validation", "teacher", "augment", "train"}),
+}
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
@@ -34,9 +39,22 @@ def load_config(path: str, overrides: list[str] | tuple[str, ...] = (), schema: 
     Raises ConfigError naming the file, the key and the nearest known key or allowed value.
     """
     values = read_yaml(path)
+    _check_recipe(values, path, schema)
     for override in overrides:
         apply_override(values, override, schema)
     return validate(values, path, schema)
+
+
+def _check_recipe(values: dict[str, Any], path: str, schema: type[BaseModel]) -> None:
+    """Refuse a configuration of another recipe as a whole: its keys, told one by one, would say little."""
+    mine = schema.model_fields["pipeline"].default if "pipeline" in schema.model_fields else None
+    for recipe, (command, sections) in COMMANDS.items():
+        written = values.get("pipeline", recipe if sections & values.keys() else mine)
+        if mine in COMMANDS and mine != recipe == written:
+            raise ConfigError(
+                f"configuration {path}: this is a configuration for `levit-batch {command}`, not for "
+                f"`levit-batch {COMMANDS[mine][0]}`"
+            )
 
 
 def read_yaml(path: str) -> dict[str, Any]:
@@ -130,11 +148,21 @@ def _words(error: ValidationError, schema: type[BaseModel]) -> list[str]:
             phrases.setdefault(key, f"unknown key {key}: {hint}")
         elif item["type"] == "missing":
             phrases.setdefault(key, f"{key} is required")
+        elif item["type"] == "value_error" and isinstance(item["input"], dict):  # of keys that do not go together
+            message = item["msg"].removeprefix("Value error, ")
+            phrases[key] = f"{key}: {message}" if key else message
         else:
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            message = _mapping(item["ctx"]["class_name"]) if item["type"] == "model_type" else message
             before = phrases.get(key)
             phrases[key] = f"{before} or {message}" if before else f"{key}: {item['input']!r} should be {message}"
     return list(phrases.values())
+
+
+def _mapping(section: str) -> str:
+    """What is written in the place of a section, by the name of its class."""
+    kind = next((kind for kind in Section.__subclasses__() if kind.__name__ == section), Section)
+    return f"a mapping of {', '.join([*list(kind.model_fields)[:3], *(['...'] if len(kind.model_fields) > 3 else [])])}"
 
 
 def _known_part(location: list[str], schema: type[BaseModel]) -> tuple[list[str], list[str]]:

@@ -149,8 +149,8 @@ def _why_not(error: Exception, repo_id: str, where: Where) -> str:
         why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
         why = "local_files_only is set" if where.local_files_only else why
         return (
-            f" is not in the hub cache, and {why}; fetch it where there is a network with "
-            f"`levit-batch models --fetch {repo_id} DIR` and give DIR as the checkpoint"
+            f": there is no such file or folder in {Path.cwd()}; as a hub id it is not in the hub cache, and {why}: correct the "
+            f"path, or fetch it where there is a network with `levit-batch models --fetch {repo_id} DIR` and give DIR"
         )
     if what == "missing":
         return (

@@ -13,19 +13,23 @@ import pyarrow.parquet as pq
 from levit_batch.errors import SourceError
 from levit_batch.results.export.label_studio import read_annotations
 from levit_batch.sources.columns.targets import TargetMap
+from levit_batch.sources.damage import not_parquet
 from levit_batch.storage.place import place
+
+SOURCE = "source.truth_on and source.target_column"
 
 
 class TruthTable:
     """The targets of a table by key: `table(rows)` gives [N] class numbers, or lists of them, null where it has none.
 
-    keys: columns that both the output and the file have. The file's keys and targets are held in memory.
+    keys: columns that both the output and the file have. options: what names them and the target, for the error.
+    The file's keys and targets are held in memory.
     Raises SourceError when the file cannot be read, lacks a column or names a row twice.
     """
 
-    def __init__(self, path: str, keys: Sequence[str], column: str, class_names: list[str]):
+    def __init__(self, path: str, keys: Sequence[str], column: str, class_names: list[str], options: str = SOURCE):
         self.keys = list(keys)
-        table = read_truth(path, [*self.keys, column])
+        table = read_truth(path, [*self.keys, column], options)
         self.index = _index(table.select(self.keys))
         if not self.index.is_unique:
             twice = self.index[self.index.duplicated()][0]
@@ -39,27 +43,28 @@ class TruthTable:
         return self.targets.take(pa.array(places, mask=places < 0))
 
 
-def read_truth(path: str, columns: list[str]) -> pa.Table:
+def read_truth(path: str, columns: list[str], options: str = SOURCE) -> pa.Table:
     """`columns` of the file at `path`, the truth the last of them. Raises SourceError."""
     if path.endswith(".json"):
         table = read_annotations(path, columns[-1])
-        _require(path, table.schema, columns)
+        _require(path, table.schema, columns, options)
         return table.select(columns)
     at = place(path)
     try:
         schema = pq.read_schema(at.path, filesystem=at.filesystem)
-        _require(path, schema, columns)
+        _require(path, schema, columns, options)
         nested = [name for name in columns[:-1] if pa.types.is_nested(schema.field(name).type)]
         if nested:
             raise SourceError(f"{path}: {', '.join(nested)} cannot be a key; a key is a number or a text")
         return pq.read_table(at.path, filesystem=at.filesystem, columns=columns)
     except (pa.ArrowInvalid, OSError) as e:
-        raise SourceError(f"{path}: not a readable Parquet file: {e}") from None
+        raise SourceError(f"{path}: {not_parquet(path, e)}") from None
 
 
-def _require(path: str, schema: pa.Schema, columns: list[str]) -> None:
+def _require(path: str, schema: pa.Schema, columns: list[str], options: str) -> None:
     if missing := [name for name in columns if name not in schema.names]:
-        raise SourceError(f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(schema.names)}")
+        there = ", ".join(schema.names)
+        raise SourceError(f"{path}: has no column {', '.join(missing)}; its columns are {there}: name them with {options}")
 
 
 def _index(table: pa.Table) -> pd.Index:

@@ -13,6 +13,7 @@ from levit_batch.sources.arrow_file import ArrowFile
 from levit_batch.sources.columns.standard import check_columns, check_same, error_table, needed_columns
 from levit_batch.sources.damage import damage
 from levit_batch.sources.footers import Footer, columns_of
+from levit_batch.sources.shard_files import shard_files
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, standard_tables
 from levit_batch.storage.find import GLOB, find_files
@@ -41,7 +42,7 @@ class ArrowSource(Source):
             raise SourceError(
                 f"source.split: {self.config.path} is no folder of DatasetDict.save_to_disk; leave it out"
             )
-        return find_files(self.config.path, ENDINGS, self.leave_out)
+        return shard_files(self.config, ENDINGS, self.leave_out)
 
     @cached_property
     def _schema(self) -> pa.Schema:

@@ -23,3 +23,12 @@ def damage(error: BaseException) -> str | None:
     if decoding and DECODERS.search(str(error)) and not STORES.search(str(error)):
         return brief(error, 200)
     return None
+
+
+def not_parquet(path: str, error: BaseException) -> str:
+    """Why the file at `path` was not read as Parquet, and for text what to do."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if path.lower().endswith((".csv", ".tsv", ".csv.gz")):
+        return "CSV is not read: convert it to Parquet, with pandas read_csv(...).to_parquet(...), or DuckDB COPY ... TO"
+    return f"not a readable Parquet file: {brief(error, 200).rstrip('.')}"

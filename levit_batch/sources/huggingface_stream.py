@@ -37,6 +37,8 @@ class HubStream(Source):
     How many rows a shard has is known when it has been read, so a shard is one chunk.
     """
 
+    finds_images = True
+
     def __init__(self, config: SourceConfig, builder: "DatasetBuilder", splits: list[str]):
         super().__init__(config)
         self.streams = {split: self._stream(builder, split) for split in splits}

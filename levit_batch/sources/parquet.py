@@ -13,11 +13,11 @@ from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
 from levit_batch.job.row import FINGERPRINT, features_of, with_features
 from levit_batch.sources.columns.standard import check_columns, check_same, error_table, needed_columns
-from levit_batch.sources.damage import damage
+from levit_batch.sources.damage import damage, not_parquet
 from levit_batch.sources.footers import Footer, columns_of
+from levit_batch.sources.shard_files import shard_files
 from levit_batch.sources.source import Source
 from levit_batch.sources.tables import READ_ROWS, TABLE_BYTES, standard_tables
-from levit_batch.storage.find import find_files
 from levit_batch.storage.identity import File, open_file, open_listed
 from levit_batch.storage.place import place
 from levit_batch.storage.retry import retry
@@ -38,7 +38,7 @@ class ParquetSource(Source):
 
     @cached_property
     def files(self) -> list[File]:
-        return find_files(self.config.path, (".parquet", ".parq", ".pq"), self.leave_out)
+        return shard_files(self.config, (".parquet", ".parq", ".pq"), self.leave_out)
 
     @cached_property
     def _schema(self) -> pa.Schema:
@@ -51,7 +51,8 @@ class ParquetSource(Source):
         return self._schema
 
     def shards(self) -> Iterator[Shard]:
-        self._named(self.files[0], lambda: check_columns(self.schema(), self.config))
+        schema = self.schema()
+        self._named(self.files[0], lambda: check_columns(schema, self.config))
         yield from self.footers.shards(self.files, _read, self._check)
 
     def _check(self, file: File, schema: pa.Schema) -> None:
@@ -126,7 +127,6 @@ def _footer(listed: File) -> tuple[File, pq.FileMetaData]:
         with stream:
             return file, pq.read_metadata(stream)
     except (pa.ArrowInvalid, OSError) as e:
-        empty = "it is empty" if not listed.size else e
-        raise SourceError(
-            f"{shown(listed.url)}: not a readable Parquet file: {empty}; repair it, or leave it out of source.path"
-        ) from None
+        why = not_parquet(shown(listed.url), e) if listed.size else "not a readable Parquet file: it is empty"
+        mend = "; repair it, or leave it out of source.path" if why.startswith("not a readable") else ""
+        raise SourceError(f"{shown(listed.url)}: {why}{mend}") from None

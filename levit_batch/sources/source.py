@@ -18,6 +18,7 @@ from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.config import SourceConfig
 from levit_batch.job.row import TARGET
 from levit_batch.sources.columns.before import as_before
+from levit_batch.sources.columns.images import check_paths
 from levit_batch.sources.columns.standard import check_columns, find_type, label_names
 from levit_batch.sources.cursor import Cursor
 from levit_batch.sources.footers import Footers
@@ -36,6 +37,7 @@ class Source(ABC):
     driver_only: attributes that replicas do not need and that would be large to send.
     row_name: the kept column that names a row wherever it stands, of a source that cuts shards out of a listing of names.
     leave_out: a folder or URL whose files are no part of the source: the output, where it lies inside.
+    finds_images: the source itself knows where the images are that its image column names.
     footers: what is known of files without opening them; on the driver.
     before: the kept columns as a table has them that is there, and goes on; set before anything is read.
     """
@@ -44,6 +46,7 @@ class Source(ABC):
     cuts_shards: bool = False
     driver_only: tuple[str, ...] = ()
     row_name: str = ""
+    finds_images: bool = False
     leave_out: str | None = None
     before: pa.Schema | None = None
 
@@ -94,8 +97,12 @@ class Source(ABC):
         return self._cursor.read(chunk)
 
     def kept(self) -> pa.Schema:
-        """Names and types of `keep_columns`, and the source's metadata. Raises SourceError for unknown columns."""
-        return check_columns(self.like, self.config)
+        """Names and types of `keep_columns`, and the source's metadata. Raises SourceError for unknown columns, and for
+        images by path that are not looked up."""
+        kept = check_columns(self.like, self.config)
+        if not self.finds_images:
+            check_paths(find_type(self.like, self.config.image_column, "source.image_column"), self.config)
+        return kept
 
     def target_type(self) -> pa.DataType:
         """The type of the target column. Raises SourceError when there is no such column."""

@@ -45,6 +45,7 @@ class WebDataset(Source):
     """Shards are tars. How many rows one has is known when it has been read, so a shard is one chunk."""
 
     driver_only = ("files",)
+    finds_images = True
 
     @cached_property
     def files(self) -> list[File]:

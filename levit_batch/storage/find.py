@@ -157,8 +157,15 @@ def _find(one: Listed, endings: tuple[str, ...], leave_out: str | None) -> list[
             real = os.path.realpath(base.path) if base.local else None
             return [Found(base.url.rsplit("/", 1)[-1], base.url, info.size, stamp_of(base, info=info), real)]
         files = list(_below(base, one.pattern, endings, leave_out))
+        ours = leave_out is not None and f"{base.url}/".startswith(leave_out.rstrip("/") + "/")
+        hidden = ours and not files and any(_below(base, one.pattern, endings, None))
     except OSError as e:
         raise SourceError(f"source.path: {shown(one.url)} cannot be listed: {e}") from None
+    if hidden:
+        raise SourceError(
+            f"source.path: all that is found at {shown(one.written)} lies in {shown(leave_out)}, which is output.path and is "
+            "left out; use another output.path"
+        )
     if not files:
         what = f"matches {one.pattern}" if one.pattern else f"ends with {' or '.join(endings)}"
         raise SourceError(f"{_not_found(one)} (the folder is there, but nothing in it {what})")

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -157,7 +158,8 @@ def stored_config(config: JobConfig) -> dict[str, Any]:
     stored["source"]["root"] = source.root and whole(source.root)
     for section, key in (("source", "class_names"), ("model", "checkpoint"), ("output", "path")):
         value = getattr(getattr(config, section), key)
-        stored[section][key] = value and stored_address(value)
+        local = key == "checkpoint" and os.path.exists(os.path.expanduser(value))  # else a hub id
+        stored[section][key] = whole(value) if local else value and stored_address(value)
     return stored
 
 

@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     job = job_of(output)
     names = job["class_names"]
     keys = [name.strip() for name in args.on.split(",")]
-    truth = TruthTable(args.target_table, keys, args.target_column, names) if args.target_table else None
+    options = "--on and --target-column"
+    truth = TruthTable(args.target_table, keys, args.target_column, names, options) if args.target_table else None
     metrics = evaluate(output, pictures_from(job, args.pictures), truth)
     if args.json:
         print(json.dumps(metrics))

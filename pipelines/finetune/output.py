@@ -18,6 +18,7 @@ from levit_batch.storage.place import place
 from levit_batch.storage.url import scheme
 from levit_batch.table.lock import Claim, LockedError, locked
 from levit_batch.table.output import left_by_dead
+from levit_batch.training.state import NAME as STATE
 
 WORK = "_training"
 CHECKPOINT = ("preprocessor_config.json", "config.json", "model.safetensors")
@@ -50,11 +51,16 @@ def alone(folder: Path) -> Iterator[Claim]:
 
 
 def _tidy(folder: Path) -> None:
-    """Leave nothing behind a training that never began, or is finished."""
-    if not (folder / WORK / "values.json").exists():
+    """Leave nothing behind a training that saved no state yet, or is finished."""
+    if not _has_begun(folder):
         shutil.rmtree(folder / WORK)
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether there is an unfinished training to go on with: without a state it has trained nothing."""
+    return all((folder / WORK / name).exists() for name in ("values.json", STATE))
 
 
 def delete_training(folder: Path) -> None:
@@ -70,7 +76,8 @@ def finished(folder: Path, values: dict[str, Any]) -> dict[str, Any] | None:
 
     Raises OutputError, with the differences, when the folder holds another one.
     """
-    begun, done = read_json(folder / WORK / "values.json"), read_json(folder / "history.json")
+    begun = read_json(folder / WORK / "values.json") if _has_begun(folder) else None
+    done = read_json(folder / "history.json")
     there = begun or (done or {}).get("values")
     if there is None:
         if any((folder / name).exists() for name in CHECKPOINT):

@@ -92,7 +92,8 @@ def _read(words: list[str], line: str) -> CronSim:
     if wrong is None:
         return sim
     name, low, high = FIELDS[wrong]
-    raise ConfigError(f'--cron "{line}": {words[wrong]} is not a {name} ({low} to {high}, *, a-b, a,b or */n)')
+    article = "an" if name == "hour" else "a"
+    raise ConfigError(f'--cron "{line}": {words[wrong]} is not {article} {name} ({low} to {high}, *, a-b, a,b or */n)')
 
 
 def _written(word: str, values: Collection[int], at: int) -> str:

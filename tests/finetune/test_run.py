@@ -112,6 +112,17 @@ def test_another_training_in_the_same_folder_is_refused_with_the_difference(trai
         finetune(config(trained, "train.drop_path=0.1", "train.epochs=3"))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_start_that_trained_nothing_does_not_claim_the_folder(tmp_path, workers):
+    folder, settings = tmp_path / "out", ("source.limit=64", f"compute.workers={workers}")
+    with pytest.raises(SourceError, match="not one batch of 512 usable .*a smaller train.batch_size"):
+        finetune(config(folder, *settings, "train.batch_size=512"))
+    assert not folder.exists()
+    (folder / "_training").mkdir(parents=True)
+    (folder / "_training" / "values.json").write_text('{"train.batch_size": 512}')  # of a start that was killed
+    assert finetune(config(folder, *settings[:1]))["values"]["train.batch_size"] == 32
+
+
 def test_overwrite_starts_afresh_and_spares_what_is_not_ours(tmp_path):
     folder = tmp_path / "out"
     finetune(config(folder, "source.limit=64"))

@@ -4,6 +4,8 @@ import yaml
 from levit_batch.errors import ConfigError
 from levit_batch.job.config import JobConfig
 from levit_batch.job.load import load_config
+from levit_batch.training.config import FinetuneConfig
+from tests.support import CONFIGS
 
 BASE = {"source": {"path": "data"}, "model": {"checkpoint": "a/b"}, "output": {"path": "out"}}
 
@@ -61,7 +63,9 @@ def test_variables_expand_in_values(tmp_path, monkeypatch):
         ({}, ["compute.chunk_row=5"], r"unknown key compute\.chunk_row: did you mean chunk_rows\?"),
         ({"model": {"heads": "avg"}}, [], r"model\.heads: 'avg' should be 'average', 'class' or 'distill'"),
         ({"compute": {"replicas": "many"}}, [], r"compute\.replicas: 'many' should be 'auto' or"),
-        ({"compute": {"replicas": {"min": 3, "max": 2}}}, [], r"min \(3\) is more than max \(2\)"),
+        ({"compute": {"replicas": {"min": 3, "max": 2}}}, [], r"yaml: compute\.replicas: min \(3\) is more than max \(2\)$"),
+        ({"compute": {"replicas": 0}}, [], r"replicas: 0 should be 'auto' or greater than 0 or a mapping of min, max$"),
+        ({}, ["compute=3"], r"compute: 3 should be a mapping of engine, address, replicas, \.\.\.$"),
         ({"source": {"limit": 0}}, [], r"source\.limit: 0 should be greater than 0"),
         ({"output": {"path": None}}, [], r"output\.path"),
         ({"output": {"path": "hf://datasets/me/labels"}}, [], r"output\.path.*each chunk would be a commit.*levit-batch push"),
@@ -73,6 +77,30 @@ def test_mistakes_are_named_in_one_line(tmp_path, sections, override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(write(tmp_path, **sections), override)
     assert "\n" not in str(caught.value) and "job.yaml" in str(caught.value) or override
+
+
+def test_a_configuration_of_another_command_is_named_as_such():
+    stored, demo = (str(CONFIGS / f"{name}.yaml") for name in ("finetune_stored", "demo"))
+    with pytest.raises(ConfigError, match="stored.yaml: this is a configuration for `levit-batch finetune`, not for `.* run`$"):
+        load_config(stored)
+    with pytest.raises(ConfigError, match="demo.yaml: this is a configuration for `levit-batch run`, not for `.* finetune`$"):
+        load_config(demo, schema=FinetuneConfig)
+
+
+def test_a_configuration_that_names_no_recipe_is_known_by_its_sections(tmp_path):
+    with pytest.raises(ConfigError, match="this is a configuration for `levit-batch finetune`"):
+        load_config(write(tmp_path, train={"epochs": 2}))
+    with pytest.raises(ConfigError, match="this is a configuration for `levit-batch run`"):
+        load_config(write(tmp_path, predict={"top_k": 2}), schema=FinetuneConfig)
+    assert load_config(write(tmp_path, source={"target_column": "t"}), schema=FinetuneConfig).pipeline == "finetune"
+
+
+def test_keys_that_do_not_go_together_are_told_without_all_others(tmp_path):
+    file = write(tmp_path)
+    with pytest.raises(ConfigError, match=r"job.yaml: source: target_column is required for training: name the column[^{]*$"):
+        load_config(file, schema=FinetuneConfig)
+    with pytest.raises(ConfigError, match=r"job.yaml: train.early_stopping needs validation.fraction above 0[^{]*$"):
+        load_config(file, ["source.target_column=t", "train.early_stopping=2", "validation.fraction=0"], FinetuneConfig)
 
 
 def test_a_missing_section_is_required(tmp_path):

@@ -249,6 +249,9 @@ def test_from_the_hub_and_from_its_cache(hub, folder, monkeypatch):
     assert load_checkpoint("org/tiny").revision == loaded.revision and len(hub.requests) == asked
     with pytest.raises(CheckpointError, match=r"HF_HUB_OFFLINE is set.*models --fetch org/other"):
         load_checkpoint("org/other")
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(CheckpointError, match=f"mistyped: there is no such file or folder in {folder.parent}; as a hub"):
+        load_checkpoint("mistyped")
 
 
 def test_hub_errors_say_what_to_do(hub):

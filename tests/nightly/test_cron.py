@@ -107,9 +107,9 @@ def test_kuberay_runs_on_the_same_nights_or_is_not_told_to(line):
     [
         ("0 2 * *", "UTC", "needs five fields"),
         ("0 0 2 * * *", "UTC", "needs five fields"),  # cronsim would take seconds
-        ("0 24 * * *", "UTC", "24 is not a hour"),
+        ("0 24 * * *", "UTC", "24 is not an hour"),
         ("60 2 * * *", "UTC", "60 is not a minute"),
-        ("0 5-2 * * *", "UTC", "5-2 is not a hour"),
+        ("0 5-2 * * *", "UTC", "5-2 is not an hour"),
         ("0 2 0 * *", "UTC", "0 is not a day of the month"),
         ("0 2 30 2 *", "UTC", "30 is not a day of the month"),  # no February has it
         ("0 2 L * *", "UTC", "L is not a day of the month"),

@@ -57,7 +57,11 @@ def test_what_is_wrong_with_a_table(made, tmp_path):
     path = write(tmp_path / "t.parquet", twice, target=[0] * 240)
     with pytest.raises(SourceError, match="more than once"):
         TruthTable(path, KEYS, "target", list(CLASSES))
-    with pytest.raises(SourceError, match="has no column truth; its columns are shard, row, target"):
-        TruthTable(path, KEYS, "truth", list(CLASSES))
-    with pytest.raises(SourceError, match="not a readable Parquet file"):
-        TruthTable(str(tmp_path / "nothing.parquet"), KEYS, "target", list(CLASSES))
+    with pytest.raises(SourceError, match="has no column truth; its columns are shard, row, target: .* --on"):
+        TruthTable(path, KEYS, "truth", list(CLASSES), "--on")
+    (tmp_path / "t.csv").write_text("shard,row,target\n")
+    (tmp_path / "text.parquet").write_text("shard,row,target\n")
+    said = {"nothing.parquet": "there is no such file", "t.csv": "CSV is not read: convert", "text.parquet": "not a readable Par"}
+    for name, why in said.items():
+        with pytest.raises(SourceError, match=f"{name}: {why}"):
+            TruthTable(str(tmp_path / name), KEYS, "target", list(CLASSES))

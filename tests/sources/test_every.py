@@ -154,3 +154,18 @@ def test_an_empty_folder_and_a_missing_one(tmp_path, form):
     for path, says in zip((tmp_path, tmp_path / "none"), NOTHING[form], strict=True):
         with pytest.raises(SourceError, match=says):
             list(opened(form, path).shards())
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow file"])
+@pytest.mark.parametrize(("name", "kind"), [("class/a.JPG", "imagefolder"), ("a.tar", "webdataset")])
+def test_a_folder_of_another_type_is_named(tmp_path, form, name, kind):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(SourceError, match=f"nothing in it ends with .*read with source.type: {kind}$"):
+        list(opened(form, tmp_path).shards())
+
+
+def test_text_in_the_place_of_parquet_is_told_once(tmp_path):
+    (tmp_path / "a.csv").write_text("path,label\n")
+    with pytest.raises(SourceError, match=f"^{tmp_path}/a.csv: CSV is not read: convert it to Parquet"):
+        list(opened("parquet", tmp_path / "a.csv").shards())

@@ -121,3 +121,13 @@ def test_an_output_inside_the_source_is_no_part_of_it(tmp_path):
 def test_places_on_different_stores(tmp_path):
     folder = make(tmp_path, "a.parquet")
     assert base_of([str(folder), "s3://bucket/x"]) == "" and base_of("https://host.example/x/a.parquet?b=1") == "https://host.example/x"
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.parquet"])
+def test_an_output_that_holds_the_whole_source_is_named(tmp_path, pattern):
+    make(tmp_path, "in/a.parquet")
+    for out in (tmp_path, tmp_path / "in"):
+        with pytest.raises(SourceError, match=f"lies in {out}, which is output.path and is left out"):
+            names(f"{tmp_path}/in{pattern}", leave_out=str(out))
+    with pytest.raises(SourceError, match="the folder is there, but nothing in it"):
+        names(f"{tmp_path}/in/*.arrow", leave_out=str(tmp_path / "in"))

@@ -157,7 +157,7 @@ def test_driver_in_the_head_knows_what_the_autoscaler_can_start(capsys, monkeypa
         (["--set=source.path=s3://key:word@b/x"], "source.path: it holds a secret"),
         (["--workers", "3", "1"], "the fewest first"),
         (["--kind=raycronjob"], "--cron: a raycronjob needs one"),
-        (["--kind=raycronjob", "--cron", "0 25 * * *"], "25 is not a hour"),
+        (["--kind=raycronjob", "--cron", "0 25 * * *"], "25 is not an hour"),
         (["--kind=raycronjob", "--cron", "0 2 */2 * mon"], "this scheduler those that are right in one of them"),
     ],
 )

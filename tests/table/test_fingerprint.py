@@ -145,6 +145,17 @@ def test_a_spelling_of_the_source_is_no_other_job(tmp_path, monkeypatch, path):
     assert check_same_job(after, output)
 
 
+def test_a_local_checkpoint_is_stored_so_that_it_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("org/levit", "s3.bin")
+    stored = [job(model__checkpoint=name).stored["config"]["model"]["checkpoint"] for name in names]
+    assert stored == list(names)
+    (tmp_path / "org" / "levit").mkdir(parents=True)
+    local = job(model__checkpoint="org/levit")
+    assert local.stored["config"]["model"]["checkpoint"] == str(tmp_path / "org/levit")
+    assert local.fingerprint == job(model__checkpoint="elsewhere").fingerprint
+
+
 def test_a_relative_source_of_another_folder_is_another_job(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

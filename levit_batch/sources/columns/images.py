@@ -18,6 +18,15 @@ def check_image_type(kind: pa.DataType, config: SourceConfig) -> None:
         )
 
 
+def check_paths(kind: pa.DataType, config: SourceConfig) -> None:
+    """Raises SourceError for a column of nothing but paths or URLs where neither are looked up: no row would have an image."""
+    if is_text(kind) and config.root is None and not config.allow_urls:
+        raise SourceError(
+            f"source.image_column: {config.image_column} is {kind}, the path of each image: set source.root to the folder that "
+            "the paths are relative to (/ for absolute paths), or source.allow_urls=true where they are URLs"
+        )
+
+
 def image_cells(column: pa.Array | pa.ChunkedArray, config: SourceConfig) -> tuple[pa.Array, list[str | None]]:
     """Encoded bytes [N], null where there are none, and the path or URL [N] that may lead to them."""
     if isinstance(column, pa.ChunkedArray):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from levit_batch.errors import CheckpointError
+from levit_batch.inference.query import embed_image
 from levit_batch.results.near import vectors as module
 from levit_batch.results.near.search import find_row, search
 from levit_batch.table.compact import compact
@@ -120,6 +123,13 @@ def test_other_weights_are_refused(digits, checkpoint, capsys):
     assert code == 2 and "are not those that labelled the output" in err and len(err.splitlines()) == 1
     code, _, err = run(capsys, digits.path, image, "--checkpoint", "/nowhere/levit")
     assert code == 2 and "/nowhere/levit" in err and len(err.splitlines()) == 1
+
+
+def test_weights_that_moved_are_asked_for(digits):
+    job = json.loads((Path(digits.path) / "job.json").read_text())
+    job["config"]["model"]["checkpoint"] = "/moved/levit"
+    with pytest.raises(CheckpointError, match="/moved/levit: there is no such .* name them with --checkpoint"):
+        embed_image(job, "x.png", b"")
 
 
 def test_an_error_row_and_an_output_without_embeddings(tmp_path, capsys):

@@ -15,7 +15,7 @@ from levit_batch.errors import SourceError
 from levit_batch.job.config import SourceConfig
 from levit_batch.job.row import IMAGE_BYTES, READ_ERROR
 from levit_batch.sources.columns import web
-from levit_batch.sources.columns.images import check_image_type
+from levit_batch.sources.columns.images import check_image_type, check_paths
 from levit_batch.sources.columns.web import fetch_url
 from levit_batch.sources.tables import standard_tables
 from tests.support.shards import pictures
@@ -56,6 +56,15 @@ def test_structs():
 def test_other_types_are_refused(kind):
     with pytest.raises(SourceError, match="source.image_column: image is"):
         check_image_type(kind, SourceConfig(path="x"))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_a_column_of_paths_needs_somewhere_to_look_them_up(kind):
+    with pytest.raises(SourceError, match="image is .*: set source.root .*/ for absolute paths.*source.allow_urls=true"):
+        check_paths(kind, SourceConfig(path="x"))
+    check_paths(kind, SourceConfig(path="x", root="/"))
+    check_paths(kind, SourceConfig(path="x", allow_urls=True))
+    check_paths(pa.struct([("bytes", pa.binary()), ("path", pa.string())]), SourceConfig(path="x"))
 
 
 def test_paths_never_leave_the_root(tmp_path):
