@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from levit_batch.errors import SourceError
 from levit_batch.sources.columns.types import is_list, is_text
+from levit_batch.storage.redact import redact
 
 NO_CLASS = -1
 NAME = 40  # characters of a name that matches nothing
@@ -113,8 +114,8 @@ def _listed(values: pa.Array, lists: pa.Array) -> pa.Array:
 
 
 def _shown(name: str) -> str:
-    """A name as reports spell it: a text column that was taken for a target holds whole sentences."""
-    name = " ".join(name.split()) or "(empty)"
+    """A name as reports spell it: a text column that was taken for a target holds whole sentences, or addresses with secrets."""
+    name = redact(" ".join(name.split())) or "(empty)"
     return name if len(name) <= NAME else name[: NAME - 1] + "…"
 
 

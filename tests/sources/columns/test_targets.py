@@ -69,8 +69,8 @@ def test_lists_of_names_sliced():
 
 def test_names_that_match_nothing_are_cut_to_what_a_report_shows():
     target_map = TargetMap.make(pa.string(), None, MODEL)
-    (empty, lines, long) = applied(target_map, ["", "two\n lines", "a" * 50], pa.string())[1]
-    assert (empty, lines, long) == ("(empty)", "two lines", "a" * 39 + "…")
+    found = applied(target_map, ["", "two\n lines", "a" * 50, "https://user:secret@host/x.png"], pa.string())[1]
+    assert found[:3] == ["(empty)", "two lines", "a" * 39 + "…"] and "secret" not in found[3]
 
 
 def test_refusals():
