@@ -72,8 +72,8 @@ class Engine:
         self.patch.undo()
         gc.collect()  # what those that were killed left open fails as it closes, in the midst of whatever runs then
 
-    def prepare(self, config: JobConfig, gpu: bool, output: Output) -> Prepared:
-        self.planned.last = prepare(config, gpu, output)
+    def prepare(self, config: JobConfig, gpu: bool, output: Output, afresh: bool) -> Prepared:
+        self.planned.last = prepare(config, gpu, output, afresh)
         self.on_plan(self.planned.last)
         return self.planned.last
 
