@@ -32,13 +32,14 @@ def evaluate(
     """Compute metrics, write metrics.json, report.html and README.md anew, and return the metrics.
 
     source: where sample images are read again, or why they are not. truth: targets to hold the labels against, in place of
-    the output's own column. sums, looks: of all rows, where they are known.
+    the output's own column; the metrics then name it. sums, looks: of all rows, where they are known.
     """
     if truth:
         require_columns(output, truth.keys)
     job = job_of(output)
     metrics = of_sums(sums, len(job["class_names"])) if sums else measure(output, truth, truth.keys if truth else ())
     looks = looks or gather(output, up_to_date(output), source)
+    metrics["truth"] = truth.name if truth else None
     output.write_json("metrics.json", metrics)
     write_report(output, job, runs_of(output, RUNS), metrics, looks.picks())
     write_card(output, job, metrics)

@@ -12,8 +12,8 @@ from levit_batch.table.read import NARROW, chunk_files, job_of
 from levit_batch.table.scan import scan_files
 from levit_batch.table.stats import Stats, add_stats, chunk_stats
 
-# The truth for a table's rows, from elsewhere than its `target` column.
-Truth = Callable[[pa.Table], pa.Array]
+# The truth for a table's rows, from elsewhere than its `target` column, and what of it is no class (`TargetMap.apply`).
+Truth = Callable[[pa.Table], tuple[pa.Array, pa.Array | None]]
 
 
 def measure(output: Output, truth: Truth | None = None, keys: Sequence[str] = ()) -> dict[str, Any]:
@@ -24,12 +24,13 @@ def measure(output: Output, truth: Truth | None = None, keys: Sequence[str] = ()
 
     rows, errors {kind: rows}, error_rate; labels {class index: rows}, most frequent first; scores: `histogram` [50] of
     rows by score in [0, 1], `mean`; heads (with predict.per_head): mean `divergence` in bits and share that `disagree`;
-    target: None, or what `accuracy` says; top1, top5 and calibration_error are taken out of it for convenience.
+    target: None, or what `accuracy` says; top1, top5 and calibration_error are taken out of it for convenience; truth: None for
+    the table's own targets, else `evaluate` names it.
     """
     classes = len(job_of(output)["class_names"])
     if truth:
         tables = scan_files(chunk_files(output), (*NARROW, *keys))
-        return metrics(add_stats(chunk_stats(table, classes, truth(table)) for _, table in tables), classes)
+        return metrics(add_stats(chunk_stats(table, classes, *truth(table)) for _, table in tables), classes)
     return metrics(up_to_date(output).sums, classes)
 
 
@@ -48,4 +49,5 @@ def metrics(sums: Stats, classes: int) -> dict[str, Any]:
         "scores": {"histogram": sums["scores"], "mean": sums["score"] / good if good else None},
         "heads": {name: sums[name] / good for name in ("divergence", "disagree")} if both else None,
         "target": target,
+        "truth": None,
     }

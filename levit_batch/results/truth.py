@@ -15,20 +15,22 @@ from levit_batch.results.export.label_studio import read_annotations
 from levit_batch.sources.columns.targets import TargetMap
 from levit_batch.sources.damage import not_parquet
 from levit_batch.storage.place import place
+from levit_batch.storage.redact import public_path
 
 SOURCE = "source.truth_on and source.target_column"
 
 
 class TruthTable:
-    """The targets of a table by key: `table(rows)` gives [N] class numbers, or lists of them, null where it has none.
+    """The targets of a table by key: `table(rows)` gives what `TargetMap.apply` does: [N] class numbers, or lists of them, null
+    where it has none; and the names [N] that are no class.
 
-    keys: columns that both the output and the file have. options: what names them and the target, for the error.
-    The file's keys and targets are held in memory.
+    keys: columns that both the output and the file have. name: file and column, as a page may show them. options: what names
+    keys and target, for the error. The file's keys and targets are held in memory.
     Raises SourceError when the file cannot be read, lacks a column or names a row twice.
     """
 
     def __init__(self, path: str, keys: Sequence[str], column: str, class_names: list[str], options: str = SOURCE):
-        self.keys = list(keys)
+        self.keys, self.name = list(keys), {"table": public_path(path), "column": column}
         table = read_truth(path, [*self.keys, column], options)
         self.index = _index(table.select(self.keys))
         if not self.index.is_unique:
@@ -36,11 +38,12 @@ class TruthTable:
             raise SourceError(
                 f"{path}: {', '.join(self.keys)} = {twice} is there more than once; each row needs one truth"
             )
-        self.targets, self.unmatched = TargetMap.make(table[column].type, None, class_names).apply(table[column])
+        self.targets, self.missed = TargetMap.make(table[column].type, None, class_names).apply(table[column])
 
-    def __call__(self, rows: pa.Table) -> pa.Array:
-        places = self.index.get_indexer(_index(rows.select(self.keys)))
-        return self.targets.take(pa.array(places, mask=places < 0))
+    def __call__(self, rows: pa.Table) -> tuple[pa.Array, pa.Array]:
+        at = self.index.get_indexer(_index(rows.select(self.keys)))
+        at = pa.array(at, mask=at < 0)
+        return self.targets.take(at), self.missed.take(at)
 
 
 def read_truth(path: str, columns: list[str], options: str = SOURCE) -> pa.Table:

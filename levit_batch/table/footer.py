@@ -49,4 +49,6 @@ def _thin(value: Any) -> Any:
 
 def _whole(value: dict[str, Any]) -> dict[str, Any]:
     """The inverse of `_thin`, of one object."""
-    return dict(zip(map(str, accumulate(value[KEYS])), value[VALUES], strict=True)) if KEYS in value else value
+    if not isinstance(value.get(KEYS), list):  # a count: of targets that are called so
+        return value
+    return dict(zip(map(str, accumulate(value[KEYS])), value[VALUES], strict=True))

@@ -13,6 +13,7 @@ from levit_batch.table.output import DATA, STAGING, Output, Written
 from levit_batch.table.read import ChunkFile, job_of, read_table, schema_of
 from levit_batch.table.scan import scan_files
 from levit_batch.table.stats import add_stats, chunk_stats
+from levit_batch.table.target_stats import unmatched_of, with_unmatched
 from levit_batch.table.write import ROW_GROUP_ROWS, fingerprint_of, open_parquet, read_record, serialise
 
 THREADS = 16  # each waits for one small read
@@ -100,9 +101,18 @@ def merged_record(records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def parts_of(record: dict[str, Any]) -> list[list[int]]:
-    """[first, stop, error rows] of each chunk that a file holds."""
-    return record.get("parts") or [[record["first"], record["stop"], sum(record["errors"].values())]]
+def parts_of(record: dict[str, Any]) -> list[list[Any]]:
+    """[first, stop, error rows] of each chunk that a file holds; and, where it has any, its `unmatched` (`target_stats`)."""
+    if parts := record.get("parts"):
+        return parts
+    unmatched = unmatched_of(record.get("stats"))
+    some = [unmatched] if unmatched["names"] else []
+    return [[record["first"], record["stop"], sum(record["errors"].values()), *some]]
+
+
+def unmatched_in(record: dict[str, Any], first: int, stop: int) -> list[dict[str, Any]]:
+    """The `unmatched` of the chunks in a file that begin in the rows `first` to `stop`."""
+    return [one for part in parts_of(record) if first <= part[0] < stop for one in part[3:]]
 
 
 def cut_out(output: Output, folder: str, file: Written, first: int, stop: int) -> str:
@@ -110,6 +120,7 @@ def cut_out(output: Output, folder: str, file: Written, first: int, stop: int) -
     at = output.place.join(DATA, folder, file.name)
     table, record = read_table(at).slice(first - file.first, stop - first), read_record(at)
     stats = chunk_stats(table, len(job_of(output)["class_names"]))
+    stats["target"] = with_unmatched(stats["target"], unmatched_in(record, first, stop))
     record |= {"first": first, "stop": stop, "rows": stop - first, "errors": stats["errors"], "stats": stats}
     record["parts"] = [part for part in parts_of(record) if first <= part[0] < stop]
     name = f"{first:09d}-{stop - 1:09d}.{file.version}{output.ending}"

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,9 +13,11 @@ from levit_batch.errors import OutputError
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.storage.place import Place
 from levit_batch.table.manifest import Manifest
+from levit_batch.table.merge import unmatched_in
 from levit_batch.table.output import Output
 from levit_batch.table.plan import Plan
 from levit_batch.table.read import read_table
+from levit_batch.table.target_stats import unmatched_of
 from levit_batch.table.write import read_record
 
 PIECE_ROWS = 16_384  # of one chunk at most, a quarter of a row group: what is computed of it stays small
@@ -37,6 +40,7 @@ class Pieces:
         self.output = output
         self.shards: dict[str, Shard] = {}
         self.files: dict[str, list[Piece]] = {}
+        self.any_unmatched = bool(unmatched_of(manifest.sums)["names"])
         names = ("path", "shard", "first", "rows", "version", "run")
         columns = [manifest.files[name].to_pylist() for name in names]
         for path, shard, first, rows, version, run in sorted(zip(*columns, strict=True), key=lambda one: (one[1], one[2])):
@@ -63,6 +67,13 @@ class Pieces:
         if chunk.rows is not None and table.num_rows != chunk.rows:
             raise OutputError(f"{self.output}: {chunk} has {table.num_rows} rows: the table changed meanwhile; run again")
         return table
+
+    def unmatched(self, chunk: Chunk) -> list[dict[str, Any]]:
+        """The targets in `chunk` that match nothing (`target_stats`), as the footers say: the rows have null for them."""
+        if not self.any_unmatched:
+            return []
+        records = (read_record(self.output.place.join(file.path)) for file in self._of(chunk))
+        return [one for record in records for one in unmatched_in(record, chunk.first, chunk.stop or 0)]
 
     def written(self, chunk: Chunk) -> str:
         """The last run that wrote rows of `chunk`."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -39,11 +40,11 @@ def reopen_errors(plan: Plan, output: Output) -> None:
     plan.garbage = [file for file in plan.garbage if file.path not in staged]
 
 
-def _reopen_parts(plan: Plan, output: Output, merged: Chunk, parts: list[list[int]]) -> None:
+def _reopen_parts(plan: Plan, output: Output, merged: Chunk, parts: list[list[Any]]) -> None:
     """Of a merged file only the chunks with error rows are labelled again: its other rows are staged beside them."""
     folder = folder_of(merged.shard)
     file = written_of(output.file_name(merged))
-    again = [replace(merged, first=first, stop=stop, staged=True) for first, stop, errors in parts if errors]
+    again = [replace(merged, first=first, stop=stop, staged=True) for first, stop, errors, *_ in parts if errors]
     names = {cut_out(output, folder, file, rows[0][0], rows[-1][1]) for rows in runs_of_good(parts)}
     before = plan.replacements.get(folder)
     others = before.names if before else {one.name for one in plan.live[folder]}
@@ -53,7 +54,7 @@ def _reopen_parts(plan: Plan, output: Output, merged: Chunk, parts: list[list[in
     plan.done_rows -= sum(chunk.rows for chunk in again)
 
 
-def runs_of_good(parts: list[list[int]]) -> Iterator[list[list[int]]]:
+def runs_of_good(parts: list[list[Any]]) -> Iterator[list[list[Any]]]:
     """Parts without error rows that follow each other."""
     for errors, run in groupby(parts, key=lambda part: bool(part[2])):
         if not errors:

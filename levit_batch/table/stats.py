@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from levit_batch.table.target_stats import target_stats
+from levit_batch.table.target_stats import NAMES, commonest, target_stats, unmatched_of
 
 Stats = dict[str, Any]
 SCORE_BINS = 50
@@ -22,12 +22,14 @@ NONE: Stats = {
 }  # fmt: skip
 
 
-def chunk_stats(table: pa.Table, classes: int, target: pa.Array | pa.ChunkedArray | None = None) -> Stats:
+def chunk_stats(
+    table: pa.Table, classes: int, target: pa.Array | pa.ChunkedArray | None = None, missed: pa.Array | None = None
+) -> Stats:
     """Sums over the rows of an output table, or over its narrow columns (then without embeddings).
 
     rows; errors {kind: rows}; labels {index: rows}; scores [SCORE_BINS] rows by score in [0, 1]; score, embedding [D], norm (of
     the embeddings), divergence and disagree (of the heads): sums, null where the table has no such column; target: see
-    `target_stats`, null without one. target: the truth [N], in place of the column.
+    `target_stats`, null without one. target: the truth [N], in place of the column; missed [N]: names in it that are no class.
     """
     fine = pc.is_null(table["error"])
     good, names = table.filter(fine), table.schema.names
@@ -47,7 +49,7 @@ def chunk_stats(table: pa.Table, classes: int, target: pa.Array | pa.ChunkedArra
         "norm": None if embedding is None else round(float(np.linalg.norm(embedding, axis=1).sum()), DIGITS),
         "divergence": round(pc.sum(good["head_divergence"]).as_py() or 0.0, DIGITS) if heads else None,
         "disagree": disagree and (disagree.as_py() or 0),
-        "target": None if target is None else target_stats(good, target, fine, classes),
+        "target": None if target is None else target_stats(good, target, fine, classes, missed),
     }
 
 
@@ -62,9 +64,18 @@ def add_stats(parts: Iterable[Stats]) -> Stats:
     total: Stats = {**NONE, "errors": {}, "labels": {}}
     for part in parts:
         _add(total, part)
+        _keep_names(total, 50 * NAMES)
+    _keep_names(total, NAMES, sure=True)
     total = _rounded(total)
     counts = {name: sorted(total[name].items(), key=lambda one: -one[1]) for name in ("errors", "labels")}
     return total | {name: dict(items) for name, items in counts.items()}
+
+
+def _keep_names(total: Stats, most: int, sure: bool = False) -> None:
+    """Of targets that match nothing keep the commonest `most` names. sure: also where they are fewer: some were taken away."""
+    unmatched = unmatched_of(total)
+    if sure or len(unmatched["names"]) > most:
+        unmatched["names"] = commonest(unmatched["names"], most)
 
 
 def without(total: Stats, parts: Iterable[Stats]) -> Stats:

@@ -95,7 +95,7 @@ class StoredEmbeddings(Source):
         """One chunk, under the names that every source gives its columns."""
         target = self.truth.keys if self.truth else [self.config.target_column]
         rows = self.pieces.read(chunk, list(dict.fromkeys([*columns, *target, *self.config.keep_columns])))
-        named = {TARGET: self.truth(rows) if self.truth else rows[self.config.target_column]}
+        named = {TARGET: self.truth(rows)[0] if self.truth else rows[self.config.target_column]}
         named |= {KEPT.format(i): rows[name] for i, name in enumerate(self.config.keep_columns)}
         if columns:
             named |= {IMAGE_BYTES: rows["embedding"], READ_ERROR: rows["error"]}

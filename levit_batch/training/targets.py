@@ -38,7 +38,7 @@ def student_names(source: Source, start: Checkpoint | None, chunks: Iterable[Chu
 
 def _names_held(source: Source, start: Checkpoint | None, chunks: Iterable[Chunk]) -> list[str]:
     names = sorted(value for value in source.target_values(chunks) if value is not None)
-    if start and not TargetMap.make(pa.string(), None, start.class_names).apply(pa.array(names, pa.string()))[1]:
+    if start and not TargetMap.make(pa.string(), None, start.class_names).apply(pa.array(names, pa.string()))[0].null_count:
         return start.class_names
     if len(names) < 2:
         raise SourceError(
@@ -76,8 +76,8 @@ class ClassColumn:
     def __call__(self, column: pa.Array | pa.ChunkedArray, where: str) -> list[int | None]:
         if pa.types.is_null(column.type):
             return [None] * len(column)
-        numbers, unmatched = self.map.apply(column)
-        if unmatched:
+        numbers, missed = self.map.apply(column)
+        if missed.null_count < len(missed):
             wrong = pc.filter(column, pc.and_(numbers.is_null(), column.is_valid())).to_pylist()
             value = next(value for value in wrong if value != -1)
             raise SourceError(

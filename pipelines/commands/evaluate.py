@@ -38,13 +38,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(metrics))
     else:
-        print_metrics(metrics, names, args.output, truth.unmatched if truth else 0)
+        print_metrics(metrics, names, args.output)
     return 0
 
 
-def print_metrics(metrics: dict, names: list[str], path: str, unmatched: int) -> None:
+def print_metrics(metrics: dict, names: list[str], path: str) -> None:
     """Print the figures that matter most."""
     from levit_batch.results.page.formats import count, figure, percent
+    from levit_batch.results.wording import against, unmatched
     from pipelines.screen.console import console, table
 
     target = metrics["target"]
@@ -54,16 +55,18 @@ def print_metrics(metrics: dict, names: list[str], path: str, unmatched: int) ->
         ("error rows", percent(metrics["error_rate"]) + (f" ({errors})" if errors else "")),
     ]
     if target:
-        rows += [("judged against a target", count(target["rows"])), ("top-1", percent(target["top1"]))]
+        rows += [("judged" + (against(metrics) or " against a target"), count(target["rows"]))]
+        rows += [("top-1", percent(target["top1"]))]
         rows += [("top-5", percent(target["top5"]))] if target["top5"] is not None else []
         rows += [("mean accuracy of the classes", percent(target["balanced"]))]
         rows += [("calibration error", percent(target["calibration"]["error"]))]
-        rows += [("targets that are no class", count(unmatched))] if unmatched else []
     rows += [("mean score", figure(metrics["scores"]["mean"]))]
     if metrics["heads"]:
         rows += [("heads disagree", percent(metrics["heads"]["disagree"]))]
     out = console()
     out.print(table(None, ("", ""), rows))
+    if missed := unmatched(metrics):
+        out.print(missed, soft_wrap=True)
     if target and target["confusions"]:
         pairs = [(names[p["target"]], names[p["label"]], count(p["rows"])) for p in target["confusions"][:WORST]]
         out.print()

@@ -96,8 +96,8 @@ class Decoder:
         rest = table.drop_columns([IMAGE_BYTES, READ_ERROR])
         if self.work.targets is None:
             return rest
-        target, unmatched = self.work.targets.apply(rest[TARGET].combine_chunks())
-        part.unmatched += unmatched
+        target, missed = self.work.targets.apply(rest[TARGET].combine_chunks())
+        part.missed.append(missed)
         return rest.set_column(rest.schema.get_field_index(TARGET), TARGET, target)
 
 

@@ -22,6 +22,7 @@ from levit_batch.table.output import DATA
 from levit_batch.table.plan import Plan
 from levit_batch.table.read import shard_names
 from levit_batch.table.stats import add_stats
+from levit_batch.table.target_stats import unmatched_of
 from pipelines.cluster.sizing import Size
 from pipelines.interrupt import interrupted
 from pipelines.label.pace import KEY, Pace
@@ -79,7 +80,7 @@ class RunRecord:
         self.look(record)
         self.rows += record["rows"]
         self.bytes += record["bytes"]
-        self.unmatched += record["unmatched"]
+        self.unmatched += sum(unmatched_of(record["stats"])["names"].values())
         self.begun_again += record.get("begun_again", False)
         self.errors.update(record["errors"])
         self.waited += record.get("waited", 0)

@@ -24,6 +24,7 @@ from levit_batch.sources.source import Source
 from levit_batch.table.attempts import Attempt
 from levit_batch.table.output import Output
 from levit_batch.table.stats import chunk_stats
+from levit_batch.table.target_stats import with_unmatched
 
 DECODED, RECORD = "pixels", "record"
 
@@ -56,11 +57,14 @@ class Part:
     tables: list[pa.Table] = field(default_factory=list)
     errors: list[str | None] = field(default_factory=list)
     bytes: int = 0
-    unmatched: int = 0
+    missed: list[pa.Array] = field(default_factory=list)  # names of targets that match no class
+    unmatched: list[dict[str, Any]] = field(default_factory=list)  # the same, counted in the table that is rescored
 
     def record(self, run: str, table: pa.Table, classes: int) -> dict[str, Any]:
         """What the driver, the file and the run's record are told of this chunk, whose rows are `table`."""
-        stats, scores = chunk_stats(table, classes), pc.min_max(table["score"]).as_py()
+        missed, scores = pa.concat_arrays(self.missed) if self.missed else None, pc.min_max(table["score"]).as_py()
+        stats = chunk_stats(table, classes, missed=missed)
+        stats["target"] = with_unmatched(stats["target"], self.unmatched)
         return {
             "run": run,
             "chunk": str(self.chunk),
@@ -73,7 +77,6 @@ class Part:
             "scores": [scores["min"], scores["max"]],
             "seconds": self.seconds,
             "bytes": self.bytes,
-            "unmatched": self.unmatched,
             "attempt": self.attempt.number,
             "begun_again": self.attempt.here > 1,
             "waited": self.waited,

@@ -65,7 +65,8 @@ class Maker:
         if self.spec.hash:
             columns |= {IMAGE_HASH: stored["image_hash"], IMAGE_PHASH: stored["image_phash"]}
         if self.targets:
-            columns[TARGET] = stored["target"]
+            columns[TARGET], part.unmatched = stored["target"], self.pieces.unmatched(part.chunk)
             if self.task.new_classes:
-                columns[TARGET], part.unmatched = self.targets.apply(stored["target"])
+                columns[TARGET], missed = self.targets.apply(stored["target"])
+                part.missed.append(missed)
         return pa.table(columns)

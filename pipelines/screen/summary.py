@@ -5,6 +5,7 @@ from typing import Any
 from levit_batch.errors import ROW_ERROR_KINDS
 from levit_batch.job.config import JobConfig
 from levit_batch.results.page.formats import plural
+from levit_batch.results.wording import judged_rows, unmatched
 
 MANY_FILES = 10_000
 
@@ -19,9 +20,11 @@ def summary(config: JobConfig, result: Any) -> str:
         lines += [f"  {n:>7,}  {kind}: {ROW_ERROR_KINDS.get(kind, '')}" for kind, n in metrics["errors"].items()]
     if metrics.get("top1") is not None:
         lines.append(
-            f"top-1 {metrics['top1']:.4f}"
+            f"top-1 {metrics['top1']:.4f}{judged_rows(metrics)}"
             + (f", top-5 {metrics['top5']:.4f}" if metrics.get("top5") is not None else "")
         )
+    if missed := unmatched(metrics):
+        lines.append(missed + (": rename them, or name their classes in source.class_names" if not metrics.get("truth") else ""))
     if record["begun_again"]:
         lines.append(
             f"chunks begun again: {record['begun_again']:,}; the process that had them was killed, perhaps for want of memory "

@@ -20,7 +20,7 @@ def stats(rows, **errors):
         "scores": scores,
         "score": 0.5 * rows,
         "disagree": None,
-        "target": None,
+        "target": {"unmatched": {"rows": 1, "names": {"cat": 1}}},
         "embedding": [1.0, 2.0],
         "norm": 3.0,
         "divergence": None,
@@ -31,7 +31,7 @@ def chunk_record(i, rows=10, **errors):
     return {
         "chunk": f"s rows {i}", "shard": "s", "first": i * rows, "stop": (i + 1) * rows, "run": "now", "scores": [0.5, 0.6],
         "file": f"{folder_of('s')}/{i:09d}-{i:09d}.00000000.parquet", "staged": False, "written": 1000,
-        "rows": rows, "errors": errors, "stats": stats(rows, **errors), "bytes": 100, "unmatched": 1, "begun_again": i == 3,
+        "rows": rows, "errors": errors, "stats": stats(rows, **errors), "bytes": 100, "begun_again": i == 3,
         "seconds": {"read": 0.5, "predict": 1.0}, "waited": 0.25, "node": "n", "pid": i % 2, "peak_memory": 1000 + i,
     }  # fmt: skip
 

@@ -10,6 +10,7 @@ import yaml
 from levit_batch.errors import OutputError
 from levit_batch.job.row import VALUE_NAMES, features
 from levit_batch.results.page.templates import environment, public_config
+from levit_batch.results.wording import against, unmatched
 from levit_batch.table.output import CARD_MARK, Output
 from levit_batch.table.read import first_file, schema_of
 
@@ -123,7 +124,7 @@ def _body(output: Output, job: dict[str, Any], metrics: dict[str, Any], schema: 
     # A card is Markdown, where HTML is not escaped for us: the template's own escaping does it.
     return environment().get_template("card.md").render(
         job=job, config=config, metrics=metrics, columns=_columns(schema), ending=output.ending, split=split_name(job),
-        source=path if isinstance(path, str) else ", ".join(path),
+        against=against(metrics), unmatched=unmatched(metrics), source=path if isinstance(path, str) else ", ".join(path),
     ).strip()  # fmt: skip
 
 

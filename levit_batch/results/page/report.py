@@ -11,6 +11,7 @@ from levit_batch.results.best import Pick
 from levit_batch.results.looks import ERRORS
 from levit_batch.results.page import formats, plots
 from levit_batch.results.page.templates import environment, public_config
+from levit_batch.results.wording import against, unmatched
 from levit_batch.storage.redact import public_path
 from levit_batch.table.output import Output
 
@@ -46,6 +47,7 @@ def render(
         "plots": _plots(job, runs, metrics),
         "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         "pairs": _pairs(metrics, names), "hard": _hard(metrics, names), "top_labels": TOP_LABELS,
+        "against": against(metrics), "unmatched": unmatched(metrics),
     }  # fmt: skip
     return environment().get_template("report.html").render(values)
 

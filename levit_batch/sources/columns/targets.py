@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 
 from levit_batch.errors import SourceError
 from levit_batch.sources.columns.types import is_list, is_text
+from levit_batch.storage.redact import redact
 
 NO_CLASS = -1
+NAME = 40  # characters of a name that matches nothing
 PLACEHOLDER = re.compile(r"(?:label|class)?[ _-]?(\d+)", re.IGNORECASE)
 
 
@@ -24,6 +26,7 @@ class TargetMap:
     output_type: int32, or list<int32> where a row has several truths.
     numbers: model class of each number of the source; None: the source's numbers are the model's.
     names: model class of each name of the source, exactly spelt; `loose`: the same spelt as `loosely` does.
+    spelt: the names of the source's numbers, where they have any.
     """
 
     output_type: pa.DataType
@@ -31,6 +34,7 @@ class TargetMap:
     numbers: tuple[int, ...] | None
     names: dict[str, int]
     loose: dict[str, int]
+    spelt: tuple[str, ...] = ()
 
     @property
     def meaning(self) -> list[Any]:
@@ -52,33 +56,29 @@ class TargetMap:
                 f"source.target_column is {kind}; it must be a class number, a class name, or a list of them"
             )
         names, loose = _by_name(model_names)
-        numbers = None
+        numbers, spelt = None, ()
         if source_names and holds_names(value):
             names, loose = _with_aliases(source_names, names, loose)
         elif source_names:
-            numbers = _numbers(source_names, model_names, names, loose)
-        return TargetMap(pa.list_(pa.int32()) if several else pa.int32(), len(model_names), numbers, names, loose)
+            spelt = tuple(line.split("\t")[-1] for line in source_names)
+            numbers = _numbers(spelt, model_names, names, loose)
+        return TargetMap(pa.list_(pa.int32()) if several else pa.int32(), len(model_names), numbers, names, loose, spelt)
 
-    def apply(self, column: pa.Array) -> tuple[pa.Array, int]:
-        """Class numbers [N] and how many values are no class of the model; those are null (or left out of their list).
+    def apply(self, column: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """Class numbers [N], null (or left out of their list) for what is no class of the model; and the names [N] of that, null
+        (or left out) for what is one, cut to `NAME` characters.
 
-        A null and the number -1 (`ClassLabel`'s "unknown") are rows without a truth: null, and not counted.
+        A null and the number -1 (`ClassLabel`'s "unknown") are rows without a truth: null in both.
         """
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
         if not pa.types.is_list(self.output_type):
             return self._values(column)
         column = column.cast(pa.list_(column.type.value_type)) if not pa.types.is_list(column.type) else column
-        classes, unmatched = self._values(column.flatten())
-        lengths = pc.list_value_length(column)
-        rows = np.repeat(np.arange(len(column)), pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False))
-        good = classes.is_valid().to_numpy(zero_copy_only=False)
-        counts = np.bincount(rows[good], minlength=len(column))
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        lists = pa.ListArray.from_arrays(pa.array(offsets), classes.drop_null(), mask=column.is_null())
-        return lists, unmatched
+        classes, missed = self._values(column.flatten())
+        return _listed(classes, column), _listed(missed, column)
 
-    def _values(self, column: pa.Array) -> tuple[pa.Array, int]:
+    def _values(self, column: pa.Array) -> tuple[pa.Array, pa.Array]:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if holds_names(column.type):
@@ -87,17 +87,36 @@ class TargetMap:
         table = np.arange(self.classes) if self.numbers is None else np.array(self.numbers, np.int64)
         inside = (values >= 0) & (values < len(table))
         classes = np.where(inside, table[np.where(inside, values, 0)], NO_CLASS)
-        unmatched = int(((classes == NO_CLASS) & (values != NO_CLASS)).sum())
-        return pa.array(classes.astype(np.int32), mask=classes == NO_CLASS), unmatched
+        coded = pa.array(values, mask=(classes != NO_CLASS) | (values == NO_CLASS)).dictionary_encode()
+        missed = pa.array([self._spelt(value) for value in coded.dictionary.to_pylist()], pa.string()).take(coded.indices)
+        return pa.array(classes.astype(np.int32), mask=classes == NO_CLASS), missed
 
-    def _texts(self, column: pa.Array) -> tuple[pa.Array, int]:
+    def _texts(self, column: pa.Array) -> tuple[pa.Array, pa.Array]:
         coded = column.dictionary_encode()
-        classes = pa.array([self._find(name) for name in coded.dictionary.to_pylist()], pa.int32())
-        matched = classes.take(coded.indices)
-        return matched, matched.null_count - column.null_count
+        names = coded.dictionary.to_pylist()
+        classes = [self._find(name) for name in names]
+        missed = [_shown(name) if i is None else None for name, i in zip(names, classes, strict=True)]
+        return pa.array(classes, pa.int32()).take(coded.indices), pa.array(missed, pa.string()).take(coded.indices)
+
+    def _spelt(self, value: int) -> str:
+        return _shown(self.spelt[value]) if 0 <= value < len(self.spelt) else str(value)
 
     def _find(self, name: str) -> int | None:
         return self.names.get(name, self.loose.get(loosely(name)))
+
+
+def _listed(values: pa.Array, lists: pa.Array) -> pa.Array:
+    """`values`, one for each in `lists` [N], as lists again, without the nulls."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(lists)), lengths)[values.is_valid().to_numpy(zero_copy_only=False)]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(lists)))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values.drop_null(), mask=lists.is_null())
+
+
+def _shown(name: str) -> str:
+    """A name as reports spell it: a text column that was taken for a target holds whole sentences, or addresses with secrets."""
+    name = redact(" ".join(name.split())) or "(empty)"
+    return name if len(name) <= NAME else name[: NAME - 1] + "…"
 
 
 def loosely(name: str) -> str:
@@ -136,10 +155,9 @@ def _with_aliases(lines: list[str], names: dict[str, int], loose: dict[str, int]
     return names | {value: i for value, i in classes.items() if i is not None}, loose
 
 
-def _numbers(source: list[str], model: list[str], names: dict[str, int], loose: dict[str, int]) -> tuple[int, ...]:
+def _numbers(source: Sequence[str], model: list[str], names: dict[str, int], loose: dict[str, int]) -> tuple[int, ...]:
     """The model class of each of the source's class numbers."""
-    source = [line.split("\t")[-1] for line in source]
-    if source == model:
+    if list(source) == model:
         return tuple(range(len(model)))
     # The same name twice (ImageNet has two cranes): the first of the source is the first of the model.
     twice = {(name, n): i for i, (name, n) in enumerate(_numbered(model))}
@@ -153,7 +171,7 @@ def _numbers(source: list[str], model: list[str], names: dict[str, int], loose: 
     raise SourceError(_no_match(source, model))
 
 
-def _numbered(names: list[str]) -> list[tuple[str, int]]:
+def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
     seen: Counter[str] = Counter()
     numbered = []
     for name in names:
@@ -167,7 +185,7 @@ def _placeholders(names: list[str]) -> bool:
     return all((match := PLACEHOLDER.fullmatch(name)) and int(match[1]) == i for i, name in enumerate(names))
 
 
-def _no_match(source: list[str], model: list[str]) -> str:
+def _no_match(source: Sequence[str], model: list[str]) -> str:
     return (
         f"source.target_column: none of its {len(source)} class names ({', '.join(source[:3])}, ...) is a class of the "
         f"model ({', '.join(model[:3])}, ...); set source.class_names to a file with the model's name of each class, one a line"
