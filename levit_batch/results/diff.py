@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.results.best import Best, Pick
+from levit_batch.results.naming import naming_of
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, job_of, require_files, shard_names
+from levit_batch.table.read import ChunkFile, first_file, job_of, require_files, schema_of, shard_names
 from levit_batch.table.scan import scan_files
 
 COLUMNS = ("shard", "row", "label", "score", "target", "error")
@@ -21,7 +22,8 @@ FLIPS = 50
 class Diff:
     """Counts over pairs of rows. Classes are matched by name: the two models may number them differently."""
 
-    def __init__(self, names: tuple[list[str], list[str]], rows: int):
+    def __init__(self, names: tuple[list[str], list[str]], rows: int, column: str | None = None):
+        self.column = column  # of the first, that names a row's file
         self.names = list(dict.fromkeys([*names[0], *names[1]]))
         place = {name: i for i, name in enumerate(self.names)}
         self.places = [np.array([place[name] for name in each]) for each in names]
@@ -70,7 +72,8 @@ class Diff:
 
         def pick(i: int) -> Pick:
             return {
-                "shard": one["shard"][i].as_py(), "row": one["row"][i].as_py(), "version": file.written.version, "error": None,
+                "shard": one["shard"][i].as_py(), "row": one["row"][i].as_py(),
+                "name": one[self.column][i].as_py() if self.column else None, "version": file.written.version, "error": None,
                 "label_name": self.names[a[i]], "score": float(scores[0][i]), "other_name": self.names[b[i]],
                 "other_score": float(scores[1][i]),
                 "target_name": self.names[truth[i]] if truth is not None and truth[i] >= 0 else None,
@@ -110,15 +113,15 @@ def diff(one: Output, other: Output, look: int = 24) -> dict[str, Any]:
     `broken` by the second; look: the `look` rows where both are surest and differ; only_in: rows that one output alone
     has; changed_shards: left out, because the two labelled different content.
     """
-    names = (job_of(one)["class_names"], job_of(other)["class_names"])
-    total = Diff(names, look)
+    naming = naming_of(job_of(one), schema_of(first_file(one)))
+    total = Diff((naming.classes, job_of(other)["class_names"]), look, naming.column)
     shards = [dict(_by_shard(require_files(output))) for output in (one, other)]
     for folder in sorted({*shards[0], *shards[1]}):
         files = [each.get(folder, []) for each in shards]
         if all(files) and files[0][0].written.version != files[1][0].written.version:
             total.changed_shards += shard_names(one, [folder])
             continue
-        for file, *pair in _aligned(files[0], files[1], total.alone):
+        for file, *pair in _aligned(files[0], files[1], total.alone, naming.columns):
             total.add(file, *pair)
     return total.result()
 
@@ -129,10 +132,10 @@ def _by_shard(files: list[ChunkFile]) -> Iterator[tuple[str, list[ChunkFile]]]:
 
 
 def _aligned(
-    one: list[ChunkFile], other: list[ChunkFile], alone: list[int]
+    one: list[ChunkFile], other: list[ChunkFile], alone: list[int], more: list[str]
 ) -> Iterator[tuple[ChunkFile, pa.Table, pa.Table]]:
-    """Pieces of two shards' files that hold the same rows; `alone` counts rows that only one of them has."""
-    readers = [(pair for pair in scan_files(files, COLUMNS) if pair[1].num_rows) for files in (one, other)]
+    """Pieces of two shards' files that hold the same rows, with `more` columns; `alone` counts rows that only one of them has."""
+    readers = [(pair for pair in scan_files(files, [*COLUMNS, *more]) if pair[1].num_rows) for files in (one, other)]
     left: list[tuple[ChunkFile, pa.Table] | None] = [next(reader, None) for reader in readers]
     while left[0] and left[1]:
         starts = [table["row"][0].as_py() for _, table in left]

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from levit_batch.errors import OutputError
 from levit_batch.results.best import Pick
 from levit_batch.results.looks import COLUMNS, pick_row
+from levit_batch.results.naming import naming_of
 from levit_batch.table.output import REVIEW, Output, folder_of
-from levit_batch.table.read import ChunkFile, chunk_files, job_of
+from levit_batch.table.read import ChunkFile, chunk_files, first_file, job_of, schema_of
 from levit_batch.table.scan import scan_files
 
 Where = tuple[str, int]  # shard, row
@@ -22,13 +23,13 @@ GROUPS, SHOWN = 12, 24  # of copies, of outliers and suspected labels, that are 
 
 def look_up(output: Output, wanted: Iterable[Where]) -> dict[Where, Pick]:
     """The picks of those `wanted` rows that the output has."""
-    names, rows = job_of(output)["class_names"], {}
     files, rows = holding(output, wanted)
-    for file, table in scan_files(files, COLUMNS):
+    naming, picks = naming_of(job_of(output), schema_of(first_file(output)), kept=True), {}
+    for file, table in scan_files(files, [*COLUMNS, *naming.columns]):
         for i in pc.indices_nonzero(pc.is_in(table["row"], pa.array(rows[file.folder]))).to_pylist():
-            pick = pick_row(table, file.written.version, names, "", i)
-            rows[pick["shard"], pick["row"]] = {name: value for name, value in pick.items() if name != "place"}
-    return rows
+            pick = pick_row(table, file.written.version, naming, "", i)
+            picks[pick["shard"], pick["row"]] = {name: value for name, value in pick.items() if name != "place"}
+    return picks
 
 
 def holding(output: Output, wanted: Iterable[Where]) -> tuple[list[ChunkFile], dict[str, np.ndarray]]:
