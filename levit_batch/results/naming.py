@@ -42,5 +42,11 @@ def kept_columns(schema: pa.Schema, first: str | None = None) -> list[str]:
     return sorted((name for name in schema.names if name not in RESERVED), key=lambda name: name != first)
 
 
+def with_kept(row: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """`row` with the `kept` columns of its source after shard and row; one called as a column of ours is `source_<name>`."""
+    theirs = {f"source_{name}" if name in row else name: value for name, value in kept.items()}
+    return {"shard": row["shard"], "row": row["row"], **theirs} | row
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return any(of(kind) for of in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))

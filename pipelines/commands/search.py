@@ -69,16 +69,17 @@ def _query(args: argparse.Namespace, output: Any, job: dict[str, Any]) -> tuple[
 
 
 def _plain(pick: dict[str, Any]) -> dict[str, Any]:
-    return {name: pick[name] for name in ("shard", "row", "similarity", "label", "label_name", "score", "target_name")}
+    from levit_batch.results.export.text import plain
+    from levit_batch.results.naming import with_kept
+
+    names = ("shard", "row", "similarity", "label", "label_name", "score", "target_name")
+    return plain(with_kept({name: pick[name] for name in names}, pick["kept"]))
 
 
 def _print(nearest: list[dict[str, Any]], compared: int) -> None:
     from levit_batch.results.page.formats import count
-    from pipelines.screen.console import console, table
+    from pipelines.screen.rows import print_picks
 
-    rows = [
-        (f"{p['similarity']:.4f}", p["label_name"], f"{p['score']:.3f}", p["target_name"] or "", p["shard"], str(p["row"]))
-        for p in nearest
-    ]
-    console().print(table(None, ("similarity", "label", "score", "target", "shard", "row"), rows, right=(0, 2, 5)))
+    texts = [(f"{p['similarity']:.4f}", p["label_name"], f"{p['score']:.3f}", p["target_name"] or "") for p in nearest]
+    print_picks(None, ("similarity", "label", "score", "target"), texts, nearest)
     print(f"{count(compared)} rows compared")

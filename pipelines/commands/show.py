@@ -2,8 +2,12 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, Any
 
 from pipelines.commands.arguments import add_json_argument, add_output_argument
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", metavar="NAMES", help="show these columns, a comma between them")
     parser.add_argument("-n", type=int, default=20, metavar="ROWS", help="at most so many rows (20)")
     add_json_argument(parser, "one JSON object a row")
+
+
+def _spare(rows: "pa.Table", job: dict[str, Any]) -> list[int]:
+    """The columns of `rows` that were kept from the source, but for the one that names a row's file."""
+    from levit_batch.results.naming import naming_of
+
+    naming = naming_of(job, rows.schema, kept=True)
+    return [rows.schema.names.index(name) for name in naming.kept if name != naming.column]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,12 +44,11 @@ def run(args: argparse.Namespace) -> int:
 
         sys.stdout.writelines(json_line(row) for row in rows.to_pylist())
         return 0
-    from pipelines.screen.console import console, table
-    from pipelines.screen.rows import cells
+    from pipelines.screen.rows import cells, print_fitting
 
-    head, texts = cells(rows, job_of(output)["class_names"])
-    out = console()
+    job = job_of(output)
+    head, texts = cells(rows, job["class_names"])
     if texts:
-        out.print(table(None, head, texts, right=[head.index(name) for name in ("row", "score") if name in head]))
+        print_fitting(None, head, texts, () if columns else _spare(rows, job))
     print(f"{rows.num_rows} rows{'; there are more: -n' if more else ''}" if texts else "no such rows")
     return 0

@@ -1,17 +1,21 @@
 """Which column names a row's file, and that pages and kept samples say it."""
 
+import csv
+import json
+
 import pyarrow as pa
 import pytest
 
 from levit_batch.job.load import load_config
 from levit_batch.results.looks import Looks
-from levit_batch.results.naming import file_column, kept_columns
+from levit_batch.results.naming import file_column, kept_columns, with_kept
 from levit_batch.results.page.kept_samples import read_samples, write_samples
 from levit_batch.results.page.samples import pick_samples, thumbnails
 from pipelines.cli import main
 from pipelines.label.execute import make_work
 from pipelines.label.prepare import prepare
 from pipelines.label.replica import make_album
+from pipelines.screen.rows import print_fitting
 from tests.support.jobs import Job
 from tests.support.labelled import DIGITS_MODEL, RUN
 from tests.support.outputs import make_output
@@ -62,3 +66,48 @@ def test_what_a_replica_keeps_of_an_image_folder_has_the_files_names(tmp_path):
     source = {"type": "imagefolder", "path": str(tmp_path / "photos"), "target_column": None}
     prepared = prepare(load_config(str(Job(tmp_path, DIGITS_MODEL, source=source).file)), False)
     assert make_album(make_work(prepared, RUN, False)).naming.column == "file_name"
+
+
+def test_kept_columns_never_take_the_place_of_ours():
+    row = with_kept({"shard": "s", "row": 1, "score": 0.5, "margin": 0.1}, {"id": 7, "margin": 9})
+    assert list(row.items()) == [("shard", "s"), ("row", 1), ("id", 7), ("source_margin", 9), ("score", 0.5), ("margin", 0.1)]
+
+
+def test_as_many_columns_as_fit(capsys):
+    head, texts = ["file", "id", "caption", "row"], [["a.jpg", "7", "x" * 150, "1"]]
+    print_fitting(None, head, texts, spare=(1, 2))
+    assert capsys.readouterr().out.split() == ["file", "id", "row", "a.jpg", "7", "1"]
+    print_fitting(None, head, [["a.jpg", "7", "x" * 140, "1"]], spare=(1, 2))
+    assert capsys.readouterr().out.split()[:4] == head
+
+
+@pytest.mark.parametrize("words", [("select", "--labelled"), ("search", "part-00.parquet:0"), ("review",), ("show", "--errors")])
+def test_commands_name_the_files_on_the_screen_and_in_json(tmp_path, capsys, words):
+    made = make_output(tmp_path, shards=1, width=16)
+    by_row = {row["row"]: row for row in made.table.to_pylist()}
+    line = [words[0], str(made.path), *words[1:]]
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert "image.path" in out and "note" in out and any(row["image.path"] in out for row in by_row.values())
+    assert main([*line, "--json"]) == 0
+    out = capsys.readouterr().out
+    rows = _rows(json.loads(out)) if words[0] != "show" else map(json.loads, out.splitlines())
+    for row in (rows := list(rows)):
+        assert (row["image.path"], row["note"]) == (by_row[row["row"]]["image.path"], by_row[row["row"]]["note"])
+    assert rows
+
+
+def _rows(said: dict) -> list[dict]:
+    """The rows of whatever a command prints as JSON."""
+    if "examples" in said:
+        return [row for lists in said["examples"].values() for each in lists for row in each]
+    return said.get("rows") or said["nearest"]
+
+
+def test_a_selection_as_a_table_has_the_files(tmp_path):
+    made = make_output(tmp_path)
+    by_row = {(r["shard"], r["row"]): r["image.path"] for r in made.table.to_pylist()}
+    assert main(["select", str(made.path), "--labelled", "--out", str(tmp_path / "x.csv")]) == 0
+    with open(tmp_path / "x.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(by_row[row["shard"], int(row["row"])] == row["image.path"] for row in rows)

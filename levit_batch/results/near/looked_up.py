@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
 from levit_batch.results.best import Pick
+from levit_batch.results.export import text
 from levit_batch.results.looks import COLUMNS, pick_row
-from levit_batch.results.naming import naming_of
+from levit_batch.results.naming import naming_of, with_kept
 from levit_batch.table.output import REVIEW, Output, folder_of
 from levit_batch.table.read import ChunkFile, chunk_files, first_file, job_of, schema_of
 from levit_batch.table.scan import scan_files
@@ -88,8 +89,9 @@ def read_review(output: Output, columns: list[str] | None = None) -> pa.Table:
 
 def plain(examples: dict[str, list[list[Pick]]]) -> dict[str, Any]:
     """The same as JSON values, without what only a page needs."""
-    left_out = ("version", "group", "error", "line", "copies", "outlier")
-    return {
-        kind: [[{name: value for name, value in row.items() if name not in left_out} for row in each] for each in lists]
-        for kind, lists in examples.items()
-    }
+    return {kind: [[_plain(row) for row in each] for each in lists] for kind, lists in examples.items()}
+
+
+def _plain(row: Pick) -> dict[str, Any]:
+    left_out = ("version", "group", "error", "line", "copies", "outlier", "name", "kept")
+    return text.plain(with_kept({name: value for name, value in row.items() if name not in left_out}, row["kept"]))
