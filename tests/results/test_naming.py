@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pyarrow as pa
 import pytest
@@ -111,3 +112,17 @@ def test_a_selection_as_a_table_has_the_files(tmp_path):
     with open(tmp_path / "x.csv") as file:
         rows = list(csv.DictReader(file))
     assert rows and all(by_row[row["shard"], int(row["row"])] == row["image.path"] for row in rows)
+
+
+def test_search_takes_a_files_name(tmp_path, capsys):
+    made = make_output(tmp_path)
+    row = made.table.to_pylist()[50]
+    assert main(["search", str(made.path), row["image.path"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["query"] == {"shard": row["shard"], "row": row["row"]}
+    shutil.copytree(tmp_path / "source", tmp_path / "more/source")
+    shutil.copy(tmp_path / "more/source/part-01.parquet", tmp_path / "more/source/part-03.parquet")
+    assert main(["search", str(make_output(tmp_path / "more").path), row["image.path"]]) == 2
+    said = "have this image.path: name one by SHARD:ROW, as part-01.parquet:10 or part-03.parquet:10"
+    assert f"2 rows of {tmp_path}/more/out {said}" in capsys.readouterr().err
+    assert main(["search", str(made.path), "no.png"]) == 2
+    assert "nor a file's name in the table" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from levit_batch.errors import ConfigError, OutputError
 from levit_batch.results.best import Best, Pick
@@ -13,6 +14,7 @@ from levit_batch.results.near.looked_up import look_up
 from levit_batch.results.near.vectors import Step, cosines, files_with_embeddings, over_vectors, rows_of, silent
 from levit_batch.table.output import Output, folder_of
 from levit_batch.table.read import ChunkFile, job_of, schema_of
+from levit_batch.table.scan import scan_files
 
 NEAREST = "nearest"
 
@@ -56,6 +58,23 @@ def _others(rows: pa.Table, itself: tuple[str, int] | None) -> np.ndarray:
 def _said(pick: Pick, known: Pick) -> Pick:
     said = {name: value for name, value in pick.items() if name not in ("key", "place")}
     return said | {"name": known["name"], "kept": known["kept"], "similarity": -pick["key"]}
+
+
+def find_named(output: Output, name: str) -> tuple[str, int] | None:
+    """(shard, row) of the row whose file is called `name`; None where there is none, or no column names the files.
+
+    Raises ConfigError when several rows are called so.
+    """
+    files = files_with_embeddings(output)
+    column = naming_of(job_of(output), schema_of(files[0])).column
+    found: list[tuple[str, int]] = []
+    for _, rows in scan_files(files, ["shard", "row", column]) if column else ():
+        rows = rows.filter(pc.equal(rows[column], name))
+        found += zip(rows["shard"].to_pylist(), rows["row"].to_pylist(), strict=True)
+    if len(found) > 1:
+        some = " or ".join(f"{shard}:{row}" for shard, row in found[:3])
+        raise ConfigError(f"{name}: {len(found)} rows of {output} have this {column}: name one by SHARD:ROW, as {some}")
+    return found[0] if found else None
 
 
 def find_row(output: Output, shard: str, row: int) -> tuple[Pick, np.ndarray]:
