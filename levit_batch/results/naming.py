@@ -44,7 +44,7 @@ def kept_columns(schema: pa.Schema, first: str | None = None) -> list[str]:
 
 def with_kept(row: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     """`row` with the `kept` columns of its source after shard and row; one called as a column of ours is `source_<name>`."""
-    theirs = {f"source_{name}" if name in row else name: value for name, value in kept.items()}
+    theirs = {f"source_{name}" if name.lower() in row else name: value for name, value in kept.items()}
     return {"shard": row["shard"], "row": row["row"], **theirs} | row
 
 

@@ -5,13 +5,17 @@ import json
 import shutil
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from levit_batch.errors import OutputError
 from levit_batch.job.load import load_config
 from levit_batch.results.looks import Looks
 from levit_batch.results.naming import file_column, kept_columns, with_kept
+from levit_batch.results.near.carried import Carried
 from levit_batch.results.page.kept_samples import read_samples, write_samples
 from levit_batch.results.page.samples import pick_samples, thumbnails
+from levit_batch.table.read import chunk_files
 from pipelines.cli import main
 from pipelines.label.execute import make_work
 from pipelines.label.prepare import prepare
@@ -126,3 +130,22 @@ def test_search_takes_a_files_name(tmp_path, capsys):
     assert f"2 rows of {tmp_path}/more/out {said}" in capsys.readouterr().err
     assert main(["search", str(made.path), "no.png"]) == 2
     assert "nor a file's name in the table" in capsys.readouterr().err
+
+
+def test_the_table_of_a_review_has_the_kept_columns(tmp_path, monkeypatch):
+    made = make_output(tmp_path)
+    monkeypatch.setattr("levit_batch.results.near.review.ROW_GROUP_ROWS", 50)  # files have 16 rows
+    assert main(["review", str(made.path)]) == 0
+    found = pq.read_table(made.path / "review.parquet")
+    good = made.table.filter(made.table["error"].is_null())
+    assert found.num_rows == 118 and found.column_names[:5] == ["shard", "row", "image.path", "note", "version"]
+    assert found.select([0, 1, 2, 3]).to_pylist() == good.select(["shard", "row", "image.path", "note"]).to_pylist()
+
+
+def test_a_table_that_changed_while_it_was_reviewed(tmp_path):
+    made = make_output(tmp_path)
+    carried = Carried(chunk_files(made.output), ["note"], ["note"])
+    rows = made.table.select(["shard", "row", "score"])
+    assert carried.beside(rows.slice(0, 20)).column_names == ["shard", "row", "source_note", "score"]
+    with pytest.raises(OutputError, match="changed meanwhile"):
+        carried.beside(rows.slice(25, 10))

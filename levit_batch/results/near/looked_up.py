@@ -13,6 +13,7 @@ from levit_batch.results.best import Pick
 from levit_batch.results.export import text
 from levit_batch.results.looks import COLUMNS, pick_row
 from levit_batch.results.naming import naming_of, with_kept
+from levit_batch.results.near.review import SCHEMA
 from levit_batch.table.output import REVIEW, Output, folder_of
 from levit_batch.table.read import ChunkFile, chunk_files, first_file, job_of, schema_of
 from levit_batch.table.scan import scan_files
@@ -49,7 +50,7 @@ def _holds(file: ChunkFile, rows: np.ndarray) -> bool:
 
 def examples(output: Output) -> dict[str, list[list[Pick]]]:
     """Of review.parquet the closest `copies` (a list a group), the farthest `outliers`, and the `labels` likeliest wrong."""
-    table = read_review(output)
+    table = read_review(output, SCHEMA.names)
     copies = table.filter(table["copies"].is_valid()).sort_by("nearest_distance")
     chosen = pc.unique(copies["copies"])[:GROUPS]
     outliers = table.filter(table["outlier"]).sort_by([("distance", "descending")]).slice(0, SHOWN)
