@@ -102,6 +102,16 @@ def test_commands_name_the_files_on_the_screen_and_in_json(tmp_path, capsys, wor
     assert rows
 
 
+def test_diff_names_the_files(tmp_path, capsys):
+    made, other = make_output(tmp_path), make_output(tmp_path, name="other", seed=1)
+    assert main(["diff", str(made.path), str(other.path), "--json"]) == 0
+    by_row = {(r["shard"], r["row"]): r["image.path"] for r in made.table.to_pylist()}
+    look = json.loads(capsys.readouterr().out)["look"]
+    assert look and all(row["name"] == by_row[row["shard"], row["row"]] for row in look)
+    assert main(["diff", str(made.path), str(other.path), "--html", str(tmp_path / "d.html")]) == 0
+    assert look[0]["name"] in capsys.readouterr().out and f">{look[0]['name']}</span>" in (tmp_path / "d.html").read_text()
+
+
 def _rows(said: dict) -> list[dict]:
     """The rows of whatever a command prints as JSON."""
     if "examples" in said:
