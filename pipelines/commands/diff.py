@@ -6,6 +6,7 @@ import json
 from pipelines.commands.arguments import add_json_argument
 
 SHOWN = 12
+LOOK = "Rows to look at: both sure, and not of one mind"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,7 @@ def print_diff(difference: dict) -> None:
     for title, head, lines, right in (
         ("Classes that agree least", ("label in A", "rows", "agreement"), worst, (1, 2)),
         ("Labels that changed", ("A", "B", "rows"), flips, (2,)),
-        ("Rows to look at: both sure, and not of one mind", (*file, "shard", "row", "A", "B", "target"), rows, (len(file) + 1,)),
+        (LOOK, (*file, "shard", "row", "A", "B", "target"), rows, (len(file) + 1,)),
     ):
         if lines:
             out.print()
