@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Pick = dict[str, Any]  # one row worth a look: shard, row, version (of the shard), label_name, score, target_name, error, ...
+Pick = dict[str, Any]  # one row worth a look: shard, row, its file's name, version (of the shard), label_name, score, error, ...
 
 
 class Best:

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 
 from levit_batch.results.best import Best, Pick
 from levit_batch.results.diff_rows import aligned, by_shard, nothing_shared
+from levit_batch.results.naming import naming_of
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, job_of, require_files, shard_names
+from levit_batch.table.read import ChunkFile, first_file, job_of, require_files, schema_of, shard_names
 
 FLIPS = 50
 
@@ -18,7 +19,8 @@ FLIPS = 50
 class Diff:
     """Counts over pairs of rows. Classes are matched by name: the two models may number them differently."""
 
-    def __init__(self, names: tuple[list[str], list[str]], rows: int):
+    def __init__(self, names: tuple[list[str], list[str]], rows: int, column: str | None = None):
+        self.column = column  # of the first, that names a row's file
         self.names = list(dict.fromkeys([*names[0], *names[1]]))
         place = {name: i for i, name in enumerate(self.names)}
         self.places = [np.array([place[name] for name in each]) for each in names]
@@ -67,7 +69,8 @@ class Diff:
 
         def pick(i: int) -> Pick:
             return {
-                "shard": one["shard"][i].as_py(), "row": one["row"][i].as_py(), "version": file.written.version, "error": None,
+                "shard": one["shard"][i].as_py(), "row": one["row"][i].as_py(),
+                "name": one[self.column][i].as_py() if self.column else None, "version": file.written.version, "error": None,
                 "label_name": self.names[a[i]], "score": float(scores[0][i]), "other_name": self.names[b[i]],
                 "other_score": float(scores[1][i]),
                 "target_name": self.names[truth[i]] if truth is not None and truth[i] >= 0 else None,
@@ -107,15 +110,15 @@ def diff(one: Output, other: Output, look: int = 24) -> dict[str, Any]:
     `broken` by the second; look: the `look` rows where both are surest and differ; only_in: rows that one output alone
     has; changed_shards: left out, because the two labelled different content. Raises OutputError when they share no row.
     """
-    names = (job_of(one)["class_names"], job_of(other)["class_names"])
-    total = Diff(names, look)
+    naming = naming_of(job_of(one), schema_of(first_file(one)))
+    total = Diff((naming.classes, job_of(other)["class_names"]), look, naming.column)
     shards = [dict(by_shard(require_files(output))) for output in (one, other)]
     for folder in sorted({*shards[0], *shards[1]}):
         files = [each.get(folder, []) for each in shards]
         if all(files) and files[0][0].written.version != files[1][0].written.version:
             total.changed_shards += shard_names(one, [folder])
             continue
-        for file, *pair in aligned(files[0], files[1], total.alone):
+        for file, *pair in aligned(files[0], files[1], total.alone, naming.columns):
             total.add(file, *pair)
     if not total.rows:
         raise nothing_shared((one, other), shards, total.changed_shards)

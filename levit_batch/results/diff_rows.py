@@ -19,10 +19,10 @@ def by_shard(files: list[ChunkFile]) -> Iterator[tuple[str, list[ChunkFile]]]:
 
 
 def aligned(
-    one: list[ChunkFile], other: list[ChunkFile], alone: list[int]
+    one: list[ChunkFile], other: list[ChunkFile], alone: list[int], more: list[str]
 ) -> Iterator[tuple[ChunkFile, pa.Table, pa.Table]]:
-    """Pieces of two shards' files that hold the same rows; `alone` counts rows that only one of them has."""
-    readers = [(pair for pair in scan_files(files, COLUMNS) if pair[1].num_rows) for files in (one, other)]
+    """Pieces of two shards' files that hold the same rows, with `more` columns; `alone` counts rows that only one of them has."""
+    readers = [(pair for pair in scan_files(files, [*COLUMNS, *more]) if pair[1].num_rows) for files in (one, other)]
     left: list[tuple[ChunkFile, pa.Table] | None] = [next(reader, None) for reader in readers]
     while left[0] and left[1]:
         starts = [table["row"][0].as_py() for _, table in left]

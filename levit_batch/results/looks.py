@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.results.best import Best, Pick
+from levit_batch.results.naming import Naming
 
 SUREST, LEAST, MISTAKES, ERRORS = "surest", "least sure", "surest mistakes", "errors"
 COLUMNS = ("shard", "row", "label", "label_name", "score", "target", "error")
@@ -24,13 +25,13 @@ class Looks:
         self.errors: dict[str, Best] = {}
 
     def add(
-        self, table: pa.Table, names: list[str], version: str, image: Callable[[int], bytes | None] | None = None
+        self, table: pa.Table, naming: Naming, version: str, image: Callable[[int], bytes | None] | None = None
     ) -> list[Pick]:
         """The rows of one chunk, whose shard has this version; returns the picks among them.
 
-        names: of the classes. image: the small picture (`image`) of a row of `table` without an error, asked for the picks only.
+        image: the small picture (`image`) of a row of `table` without an error, asked for the picks only.
         """
-        new = [pick for best, keys, rows, pick in self._keyed(table, names, version) for pick in best.add(keys, rows, pick)]
+        new = [pick for best, keys, rows, pick in self._keyed(table, naming, version) for pick in best.add(keys, rows, pick)]
         for pick in new:
             place = pick.pop("place")
             if image:
@@ -38,12 +39,12 @@ class Looks:
                 pick["note"] = None if pick["image"] or pick["error"] else "no picture of it was kept"
         return new
 
-    def _keyed(self, table: pa.Table, names: list[str], version: str):
+    def _keyed(self, table: pa.Table, naming: Naming, version: str):
         """Each group with the keys of its rows in `table`, their places there, and what makes a pick of a place."""
         good = np.flatnonzero(pc.is_null(table["error"]).to_numpy())
         fine = table.take(pa.array(good))
         score, wrong = fine["score"].to_numpy(), _mistaken(fine)
-        pick = functools.partial(pick_row, table, version, names)
+        pick = functools.partial(pick_row, table, version, naming)
         yield self.groups[SUREST], -score, good, functools.partial(pick, SUREST)
         yield self.groups[LEAST], score, good, functools.partial(pick, LEAST)
         yield self.groups[MISTAKES], -score[wrong], good[wrong], functools.partial(pick, MISTAKES)
@@ -78,10 +79,16 @@ def _mistaken(good: pa.Table) -> np.ndarray:
     return pc.fill_null(wrong, False).to_numpy()
 
 
-def pick_row(table: pa.Table, version: str, names: list[str], group: str, i: int) -> Pick:
-    """Row `i` of a chunk's `table`, which has some of COLUMNS, as a pick of `group`."""
-    row: dict[str, Any] = table.select([name for name in COLUMNS if name in table.schema.names]).slice(i, 1).to_pylist()[0]
-    target = row.pop("target", None)
+def pick_row(table: pa.Table, version: str, naming: Naming, group: str, i: int) -> Pick:
+    """Row `i` of a chunk's `table`, which has some of COLUMNS and what `naming` reads, as a pick of `group`.
+
+    Its `name` is the file's, or None where no column says it; `kept` has the columns that `naming` keeps.
+    """
+    wanted = [name for name in (*COLUMNS, *naming.columns) if name in table.schema.names]
+    row: dict[str, Any] = table.select(wanted).slice(i, 1).to_pylist()[0]
+    name, kept = row.get(naming.column), {name: row[name] for name in naming.kept}
+    target, names = row.pop("target", None), naming.classes
     truths = target if isinstance(target, list) else [] if target is None else [target]
-    row["target_name"] = ", ".join(names[t] if 0 <= t < len(names) else str(t) for t in truths) or None
-    return row | {"version": version, "group": group, "place": i}
+    pick: Pick = {column: row[column] for column in COLUMNS if column in row} | {"name": name, "kept": kept}
+    pick["target_name"] = ", ".join(names[t] if 0 <= t < len(names) else str(t) for t in truths) or None
+    return pick | {"version": version, "group": group, "place": i}

@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from levit_batch.errors import ConfigError
+from levit_batch.results.naming import naming_of
 from levit_batch.results.where import Where
 from levit_batch.table.output import Output
 from levit_batch.table.read import job_of, require_files, schema_of
 from levit_batch.table.scan import scan_files
 
-COLUMNS = ("shard", "row", "target", "label", "label_name", "score", "top_labels", "top_scores", "error")
+COLUMNS = ("target", "label", "label_name", "score", "top_labels", "top_scores", "error")
 
 
 def select(
@@ -26,11 +27,13 @@ def select(
 ) -> tuple[pa.Table, bool]:
     """The first `n` rows that meet every condition, and whether there may be more. Raises ConfigError for a wrong condition.
 
+    columns: None: the narrow ones, with what was kept from the source after shard and row, the file's name first.
     Reads chunk files in order until `n` rows are found, and of them only the columns that are shown or compared.
     """
     files, job = require_files(output), job_of(output)
     schema = schema_of(files[0])
-    wanted = [name for name in columns or COLUMNS if name in schema.names or columns]
+    usual = ["shard", "row", *naming_of(job, schema, kept=True).kept, *COLUMNS]
+    wanted = [name for name in columns or usual if name in schema.names or columns]
     _check_columns(wanted, schema)
     conditions, read = [], list(wanted)
     if errors:

@@ -6,6 +6,7 @@ import json
 from pipelines.commands.arguments import add_json_argument
 
 SHOWN = 12
+LOOK = "Rows to look at: both sure, and not of one mind"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,15 +49,16 @@ def print_diff(difference: dict) -> None:
     worst = sorted(difference["classes"].items(), key=lambda one: one[1]["agreement"])
     worst = [(n, count(c["rows"]), percent(c["agreement"])) for n, c in worst if c["agreement"] < 1][:SHOWN]
     flips = [(f["from"], f["to"], count(f["rows"])) for f in difference["flips"][:SHOWN]]
+    file = ["file"] if any(r["name"] for r in difference["look"]) else []
     rows = [
-        (r["shard"], str(r["row"]), _sure(r["label_name"], r["score"]), _sure(r["other_name"], r["other_score"]),
+        (*[r["name"] or ""][: len(file)], r["shard"], str(r["row"]), _sure(r["label_name"], r["score"]), _sure(r["other_name"], r["other_score"]),
          r["target_name"] or "")
         for r in difference["look"]
     ]  # fmt: skip
     for title, head, lines, right in (
         ("Classes that agree least", ("label in A", "rows", "agreement"), worst, (1, 2)),
         ("Labels that changed", ("A", "B", "rows"), flips, (2,)),
-        ("Rows to look at: both sure, and not of one mind", ("shard", "row", "A", "B", "target"), rows, (1,)),
+        (LOOK, (*file, "shard", "row", "A", "B", "target"), rows, (len(file) + 1,)),
     ):
         if lines:
             out.print()

@@ -85,14 +85,13 @@ def _lines(of: dict[str, Any]) -> list[str]:
 
 
 def _print(summary: dict[str, Any], shown: dict[str, Any]) -> None:
-    from pipelines.screen.console import console, table
+    from pipelines.screen.rows import print_picks
 
-    out = console()
     for line in _lines(summary):
         print(line)
     for kind, title in (("copies", "Copies, the closest first"), *TITLES.items()):
-        picks = [pick for each in shown[kind] for pick in each]
-        rows = [(p["line"], p["label_name"], p["target_name"] or "", p["shard"], str(p["row"])) for p in picks]
-        if rows:
-            out.print()
-            out.print(table(title, ("why", "label", "target", "shard", "row"), rows[:SHOWN], right=(4,)))
+        picks = [pick for each in shown[kind] for pick in each][:SHOWN]
+        if picks:
+            print()
+            texts = [(p["line"], p["label_name"], p["target_name"] or "") for p in picks]
+            print_picks(title, ("why", "label", "target"), texts, picks)

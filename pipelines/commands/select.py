@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from levit_batch.results.naming import with_kept
     from levit_batch.results.near.choose import choose
     from levit_batch.results.new_file import new_file, new_page
     from levit_batch.table.read import open_output
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     page = new_page(args.html, output) if args.html else None
     with bars() as step:
         picks, of = choose(output, args.n, by, args.diverse, args.labelled, step)
-    rows = [{name: pick[name] for name in (*COLUMNS, *by)} for pick in picks]
+    rows = [with_kept({name: pick[name] for name in (*COLUMNS, *by)}, pick["kept"]) for pick in picks]
     if out:
         _write(out, rows)
     if page:
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
         print(json.dumps(plain({"of": of, "by": by, "rows": rows})))
     else:
-        _print(rows, by, of)
+        _print(picks, by, of)
         for what, path in (("table", args.out), ("page", args.html)):
             if path:
                 print(f"{what}: {path}")
@@ -54,11 +55,12 @@ def _write(file: Any, rows: list[dict[str, Any]]) -> None:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    from levit_batch.results.export.text import for_spreadsheets
+    from levit_batch.results.export.text import flat, for_spreadsheets
 
     table = pa.Table.from_pylist(rows)
     if file.path.lower().endswith(".csv"):
-        file.write_with(lambda sink: pyarrow.csv.write_csv(for_spreadsheets(table), sink))
+        table = for_spreadsheets(pa.table({name: flat(table[name]) for name in table.schema.names}))
+        file.write_with(lambda sink: pyarrow.csv.write_csv(table, sink))
     else:
         file.write_with(lambda sink: pq.write_table(table, sink))
 
@@ -72,16 +74,14 @@ def _write_page(file: Any, path: str, output: Any, by: list[str], picks: list[di
     file.write_with(lambda sink: sink.write(page.encode()))
 
 
-def _print(rows: list[dict[str, Any]], by: list[str], of: int) -> None:
+def _print(picks: list[dict[str, Any]], by: list[str], of: int) -> None:
     from levit_batch.results.page.formats import count, plural
-    from pipelines.screen.console import console, table
+    from pipelines.screen.rows import print_picks
 
-    head = ("uncertainty", *by, "label", "score", "shard", "row")
     texts = [
-        (f"{r['uncertainty']:.3f}", *(f"{r[reason]:.3g}" for reason in by), r["label_name"], f"{r['score']:.3f}", r["shard"],
-         str(r["row"]))
-        for r in rows[:SHOWN]
-    ]  # fmt: skip
-    console().print(table(None, head, texts, right=(0, *range(1, len(by) + 1), len(by) + 2, len(by) + 4)))
-    more = "" if len(rows) <= SHOWN else f", the first {SHOWN} shown: --out has all"
-    print(f"{plural(len(rows), 'row')} of {count(of)}{more}")
+        (f"{p['uncertainty']:.3f}", *(f"{p[reason]:.3g}" for reason in by), p["label_name"], f"{p['score']:.3f}")
+        for p in picks[:SHOWN]
+    ]
+    print_picks(None, ("uncertainty", *by, "label", "score"), texts, picks[:SHOWN])
+    more = "" if len(picks) <= SHOWN else f", the first {SHOWN} shown: --out has all"
+    print(f"{plural(len(picks), 'row')} of {count(of)}{more}")

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from levit_batch.errors import DeviceLostError, LevitBatchError, RefusedError
 from levit_batch.job.chunks import Chunk, chunks_of_table
+from levit_batch.job.row import output_schema
 from levit_batch.storage.redact import redact
 from levit_batch.table.attempts import PREDICT
 from levit_batch.table.refusal import writing
@@ -41,9 +42,10 @@ def make_decoder(work: Work) -> "Decoder":
 
 
 def make_album(work: Work) -> "Album":
+    from levit_batch.results.naming import Naming, file_column
     from pipelines.label.watch import Album  # torch
 
-    return Album(work.spec.class_names)
+    return Album(Naming(work.spec.class_names, file_column(output_schema(work.spec), work.config.source.image_column)))
 
 
 class Replica:

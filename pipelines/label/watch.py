@@ -1,7 +1,6 @@
 """What a replica keeps of a chunk for the page: small pictures of the few rows worth a look, made while their pixels are here."""
 
 import threading
-from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +9,7 @@ import torch
 from levit_batch.job.row import TARGET
 from levit_batch.results.best import Pick
 from levit_batch.results.looks import LEAST, MISTAKES, SUREST, Looks
+from levit_batch.results.naming import Naming
 from levit_batch.results.page.samples import thumbnail
 from pipelines.label.work import Part
 
@@ -17,8 +17,8 @@ from pipelines.label.work import Part
 class Album:
     """The picks of one process. A chunk gives many at the beginning of a job, and soon hardly any."""
 
-    def __init__(self, names: Iterable[str]):
-        self.looks, self.names, self.lock = Looks(), list(names), threading.Lock()
+    def __init__(self, naming: Naming):
+        self.looks, self.naming, self.lock = Looks(), naming, threading.Lock()
 
     def watch(self, part: Part) -> "Watch":
         return Watch(part, self.looks)
@@ -28,7 +28,7 @@ class Album:
         pixels = watch.pixels()
         with self.lock:  # two chunks end side by side
             return self.looks.add(
-                table, self.names, watch.part.chunk.version, lambda row: thumbnail(pixels[row]) if row in pixels else None
+                table, self.naming, watch.part.chunk.version, lambda row: thumbnail(pixels[row]) if row in pixels else None
             )
 
 

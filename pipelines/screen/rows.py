@@ -1,13 +1,22 @@
 """Rows of an output as texts for a terminal."""
 
+from collections.abc import Collection, Sequence
+from typing import Any
+
 import pyarrow as pa
+from rich.cells import cell_len
 
 from levit_batch.results.page.formats import figure, plural
+from pipelines.screen.console import console, table
 
+NUMBERS = ("row", "score", "similarity", "uncertainty", "margin", "divergence", "outlier")  # columns set to the right
 VALUES = 4  # of a long list that are shown
+GAP = 2  # between columns
+
+Texts = list[list[str]]
 
 
-def cells(rows: pa.Table, names: list[str]) -> tuple[list[str], list[list[str]]]:
+def cells(rows: pa.Table, names: list[str]) -> tuple[list[str], Texts]:
     """Column heads and texts of `rows`; class numbers as names, and the top labels with their scores in one column."""
     values, heads = rows.to_pydict(), {}
     if "label" not in values:
@@ -28,6 +37,31 @@ def with_target_names(rows: pa.Table, names: list[str]) -> pa.Table:
         return rows
     texts = [_classes(target, names) for target in rows["target"].to_pylist()]
     return rows.add_column(rows.schema.names.index("target") + 1, "target_name", pa.array(texts, pa.string()))
+
+
+def print_picks(title: str | None, head: Sequence[str], texts: Sequence[Sequence[str]], picks: Sequence[dict[str, Any]]) -> None:
+    """A table of `picks`: `texts` [N][C] below `head` [C], then which row it is: what was kept of it, the name of its file
+    first, shard and row. Of what else was kept as much as is wide enough."""
+    kept = list(picks[0]["kept"]) if picks else []
+    named = any(pick["name"] is not None for pick in picks)
+    rows = [
+        [*text, *(_cell(pick["kept"][name]) for name in kept), pick["shard"], str(pick["row"])]
+        for text, pick in zip(texts, picks, strict=True)
+    ]  # fmt: skip
+    spare = range(len(head) + named, len(head) + len(kept))
+    print_fitting(title, [*head, *kept, "shard", "row"], rows, spare)
+
+
+def print_fitting(title: str | None, head: list[str], texts: Texts, spare: Collection[int] = ()) -> None:
+    """A table whose columns `spare` are left out, the last first, where all are too wide for the screen."""
+    out = console()
+    widths = [max(map(cell_len, column)) + GAP for column in zip(head, *texts, strict=True)]
+    shown = list(range(len(head)))
+    for place in sorted(spare, reverse=True):
+        if sum(widths[i] for i in shown) - GAP > out.width:
+            shown.remove(place)
+    head, texts = [head[i] for i in shown], [[row[i] for i in shown] for row in texts]
+    out.print(table(title, head, texts, right=[i for i, name in enumerate(head) if name in NUMBERS]))
 
 
 def _top(labels: list[int | None], scores: list[float | None], names: list[str]) -> str:

@@ -11,10 +11,11 @@ from PIL import Image
 from levit_batch.job.chunks import Chunk
 from levit_batch.job.row import TARGET
 from levit_batch.results.looks import ERRORS, Looks
+from levit_batch.results.naming import Naming
 from pipelines.label.watch import Album
 from pipelines.label.work import Part
 
-NAMES = [f"class {i}" for i in range(5)]
+NAMING = Naming([f"class {i}" for i in range(5)], "file_name")
 ROWS, CHUNKS = 200, 12
 
 
@@ -35,8 +36,9 @@ def chunk(rng, i, ties):
     bad = np.array([error is not None for error in part.errors])
     table = pa.table(
         {
-            "shard": ["s"] * ROWS, "row": range(i * ROWS, (i + 1) * ROWS), "target": target,
-            "label": pa.array(label, mask=bad), "label_name": pa.array([NAMES[k] for k in label], mask=bad),
+            "shard": ["s"] * ROWS, "row": range(i * ROWS, (i + 1) * ROWS),
+            "file_name": [f"{n}.png" for n in range(i * ROWS, (i + 1) * ROWS)], "target": target,
+            "label": pa.array(label, mask=bad), "label_name": pa.array([NAMING.classes[k] for k in label], mask=bad),
             "score": pa.array(score, mask=bad), "error": part.errors,
         }
     )  # fmt: skip
@@ -45,7 +47,7 @@ def chunk(rng, i, ties):
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_picks_are_those_of_a_scan_and_have_their_pictures(ties):
-    rng, album, tables, sent = np.random.default_rng(5), Album(NAMES), [], []
+    rng, album, tables, sent = np.random.default_rng(5), Album(NAMING), [], []
     for i in range(CHUNKS):
         part, target, pixels, logits, table = chunk(rng, i, ties)
         watch, at = album.watch(part), 0
@@ -60,7 +62,7 @@ def test_the_picks_are_those_of_a_scan_and_have_their_pictures(ties):
         tables.append(table)
     scanned, merged = Looks(), Looks()
     for table in tables:
-        scanned.add(table, NAMES, "0" * 8)
+        scanned.add(table, NAMING, "0" * 8)
     for picks in reversed(sent):  # in whatever order they come
         merged.merge(picks)
 
@@ -69,6 +71,7 @@ def test_the_picks_are_those_of_a_scan_and_have_their_pictures(ties):
 
     assert known(merged.picks()) == known(scanned.picks()) and len(merged.picks()) == 12 * 3 + 3
     for pick in merged.picks():
+        assert pick["name"] == f"{pick['row']}.png"
         if pick["error"] is None:
             image = np.asarray(Image.open(io.BytesIO(pick["image"])))
             assert image.shape == (160, 160, 3) and np.abs(image.astype(int) - pick["row"] % ROWS).max() <= 2
@@ -83,6 +86,6 @@ def test_a_target_that_is_none_is_no_mistake():
         }
     )  # fmt: skip
     looks = Looks()
-    looks.add(table, NAMES, "0" * 8)
+    looks.add(table, NAMING, "0" * 8)
     mistakes = [pick["row"] for pick in looks.picks() if pick["group"] == "surest mistakes"]
     assert mistakes == [2]

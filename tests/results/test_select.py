@@ -58,10 +58,10 @@ def test_error_rows_and_columns(made):
 
 def test_what_is_shown(made):
     head, texts = cells(select(made.output, n=4)[0].drop_columns("label"), list(CLASSES))
-    assert head == ["shard", "row", "target", "label", "score", "next", "error"]
+    assert head == ["shard", "row", "image.path", "note", "target", "label", "score", "next", "error"]
     row = made.table.slice(0, 1).to_pylist()[0]
-    assert texts[0][2:4] == [CLASSES[row["target"]], row["label_name"]] and texts[3][2] == ""
-    assert texts[0][5].startswith(f"{CLASSES[row['top_labels'][1]]} {row['top_scores'][1]:.3f}, ")
+    assert texts[0][2:6] == ["0/0000.png", "note 0", CLASSES[row["target"]], row["label_name"]] and texts[3][4] == ""
+    assert texts[0][7].startswith(f"{CLASSES[row['top_labels'][1]]} {row['top_scores'][1]:.3f}, ")
 
 
 @pytest.mark.parametrize(

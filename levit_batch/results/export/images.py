@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from itertools import chain, groupby, repeat
 from typing import Any
@@ -12,20 +13,22 @@ from PIL import Image
 
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.row import IMAGE_BYTES
-from levit_batch.results.export.text import new_folder
+from levit_batch.results.export.text import new_folder, plain
+from levit_batch.results.naming import naming_of
 from levit_batch.results.near.looked_up import holding
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output, folder_of
-from levit_batch.table.read import ChunkFile, require_files
+from levit_batch.table.read import ChunkFile, first_file, job_of, require_files, schema_of
 from levit_batch.table.scan import scan_files
 
+FIELDS = ("shard", "row", "target", "id", "label", "confidence", "logits", "tags", "attributes")  # taken, of a label
 COLUMNS = ("shard", "row", "target", "label", "label_name", "score", "error")
 
 
 def export_fiftyone(output: Output, out: str, source: Source, names: list[str]) -> tuple[int, int]:
     """Write data/<image files> and labels.json; returns rows written, and rows left out (see `copied_images`).
 
-    Each image has its label with the score as its confidence, and shard, row and target as attributes.
+    Each image has its label with the score as its confidence, and shard, row, kept columns and target as attributes.
     """
     folder = os.path.join(new_folder(out), "data")
     written = left_out = 0
@@ -69,21 +72,30 @@ def copied_images(
     """Each row with the name of the file in `folder` that its image, as it is in the source, was copied to.
 
     None for a row that is left out: an error row, or one whose shard changed or went away since. Only `chosen` rows are read.
+    A row has what was kept of it as `kept`; the copy is called after shard, row and, if it was kept, the file's own name.
     """
     os.mkdir(folder)
     shards = {folder_of(shard.name): shard for shard in source.shards()}
-    for file, table in scan_files(chosen.files(output), COLUMNS):
+    naming = naming_of(job_of(output), schema_of(first_file(output)), kept=True)
+    for file, table in scan_files(chosen.files(output), [*COLUMNS, *naming.columns]):
         shard = shards.get(file.folder)
         there = shard is not None and shard.version == file.written.version
         for rows in _runs(chosen.among(table.to_pylist())):
             images = chain(_encoded(source, shard, rows) if there else (), repeat(None))
             for row, data in zip(rows, images, strict=False):
+                row["kept"] = {column: row.pop(column) for column in naming.kept}
                 name = None
                 if row["error"] is None and data:
-                    name = f"{file.folder}-{row['row']:09d}{ending(data)}"
+                    name = f"{file.folder}-{row['row']:09d}{_own(row['kept'].get(naming.column))}{ending(data)}"
                     with open(os.path.join(folder, name), "wb") as image:
                         image.write(data)
                 yield name, row
+
+
+def _own(name: str | None) -> str:
+    """What a file's own name adds to that of its copy: letters, digits, hyphens, no more than every file system takes."""
+    stem = os.path.splitext(os.path.basename(name or ""))[0]
+    return f"-{re.sub('[^A-Za-z0-9_]+', '-', stem)[:60]}" if stem else ""
 
 
 def _runs(rows: list[dict]) -> Iterator[list[dict]]:
@@ -101,10 +113,17 @@ def _encoded(source: Source, shard: Shard, rows: list[dict]) -> Iterator[bytes |
 
 def _label(row: dict, names: list[str]) -> dict:
     attributes = {"shard": row["shard"], "row": row["row"]}
+    attributes |= {_field(name): plain(value) for name, value in row["kept"].items()}
     target = row.get("target")
     if isinstance(target, int) and 0 <= target < len(names):
         attributes["target"] = names[target]
     return {"label": row["label_name"], "confidence": round(row["score"], 6), "attributes": attributes}
+
+
+def _field(column: str) -> str:
+    """A kept column's name as FiftyOne takes it for a field: no dots, no underscore in front, none of a label's own."""
+    name = re.sub(r"\W", "_", column).strip("_") or "kept"
+    return f"source_{name}" if name.lower() in FIELDS else name
 
 
 def ending(data: bytes) -> str:

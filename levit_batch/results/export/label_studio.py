@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from levit_batch.errors import SourceError
 from levit_batch.results.export.images import Chosen, copied_images
 from levit_batch.results.export.text import new_folder, plain
+from levit_batch.results.naming import with_kept
 from levit_batch.sources.columns.targets import told_apart
 from levit_batch.sources.source import Source
 from levit_batch.storage.place import place
@@ -28,7 +29,7 @@ def export_label_studio(
 ) -> tuple[int, int]:
     """Write images/<files>, tasks.json and label_config.xml; returns rows written, and rows left out (see `copied_images`).
 
-    chosen: shard and row of those that are asked for, what else it has goes along; None: all.
+    chosen: shard and row of those that are asked for; what else it has goes along, as do kept columns. None: all.
     """
     folder, names = new_folder(out), told_apart(job["class_names"])
     where, model = f"{os.path.basename(os.path.abspath(out))}/images", f"levit-batch {job['digest'][:12]}"
@@ -41,7 +42,8 @@ def export_label_studio(
             of += 1
             if image is not None:
                 data = {IMAGE: LOCAL_FILES + quote(f"{where}/{image}"), "shard": row["shard"], "row": row["row"]}
-                task = {"data": data | rows.beside(row), "predictions": [prediction(model, names[row["label"]], row["score"])]}
+                data = rows.beside(row) | with_kept(data, row["kept"])
+                task = {"data": data, "predictions": [prediction(model, names[row["label"]], row["score"])]}
                 tasks.write((",\n" if written else "[\n") + json.dumps(plain(task), ensure_ascii=False))
                 written += 1
         tasks.write("\n]\n" if written else "[]\n")

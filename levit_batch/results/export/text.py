@@ -43,7 +43,7 @@ def export_csv(output: Output, out: str) -> int:
     writer, rows = None, 0
     with open(os.path.join(new_folder(out), "rows.csv"), "wb") as file:
         for _, table in scan_files(files, columns):
-            table = for_spreadsheets(pa.table({name: _flat(table[name]) for name in table.schema.names}))
+            table = for_spreadsheets(pa.table({name: flat(table[name]) for name in table.schema.names}))
             writer = writer or pyarrow.csv.CSVWriter(file, table.schema)
             writer.write_table(table)
             rows += table.num_rows
@@ -51,7 +51,7 @@ def export_csv(output: Output, out: str) -> int:
     return rows
 
 
-def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+def flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     """A column that CSV can hold: nested values and bytes become JSON text."""
     kind = column.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):

@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
 from levit_batch.results.best import Pick
+from levit_batch.results.export import text
 from levit_batch.results.looks import COLUMNS, pick_row
+from levit_batch.results.naming import naming_of, with_kept
+from levit_batch.results.near.review import SCHEMA
 from levit_batch.table.output import REVIEW, Output, folder_of
-from levit_batch.table.read import ChunkFile, chunk_files, job_of
+from levit_batch.table.read import ChunkFile, chunk_files, first_file, job_of, schema_of
 from levit_batch.table.scan import scan_files
 
 Where = tuple[str, int]  # shard, row
@@ -22,13 +25,13 @@ GROUPS, SHOWN = 12, 24  # of copies, of outliers and suspected labels, that are 
 
 def look_up(output: Output, wanted: Iterable[Where]) -> dict[Where, Pick]:
     """The picks of those `wanted` rows that the output has."""
-    names, rows = job_of(output)["class_names"], {}
     files, rows = holding(output, wanted)
-    for file, table in scan_files(files, COLUMNS):
+    naming, picks = naming_of(job_of(output), schema_of(first_file(output)), kept=True), {}
+    for file, table in scan_files(files, [*COLUMNS, *naming.columns]):
         for i in pc.indices_nonzero(pc.is_in(table["row"], pa.array(rows[file.folder]))).to_pylist():
-            pick = pick_row(table, file.written.version, names, "", i)
-            rows[pick["shard"], pick["row"]] = {name: value for name, value in pick.items() if name != "place"}
-    return rows
+            pick = pick_row(table, file.written.version, naming, "", i)
+            picks[pick["shard"], pick["row"]] = {name: value for name, value in pick.items() if name != "place"}
+    return picks
 
 
 def holding(output: Output, wanted: Iterable[Where]) -> tuple[list[ChunkFile], dict[str, np.ndarray]]:
@@ -47,7 +50,7 @@ def _holds(file: ChunkFile, rows: np.ndarray) -> bool:
 
 def examples(output: Output) -> dict[str, list[list[Pick]]]:
     """Of review.parquet the closest `copies` (a list a group), the farthest `outliers`, and the `labels` likeliest wrong."""
-    table = read_review(output)
+    table = read_review(output, SCHEMA.names)
     copies = table.filter(table["copies"].is_valid()).sort_by("nearest_distance")
     chosen = pc.unique(copies["copies"])[:GROUPS]
     outliers = table.filter(table["outlier"]).sort_by([("distance", "descending")]).slice(0, SHOWN)
@@ -87,8 +90,9 @@ def read_review(output: Output, columns: list[str] | None = None) -> pa.Table:
 
 def plain(examples: dict[str, list[list[Pick]]]) -> dict[str, Any]:
     """The same as JSON values, without what only a page needs."""
-    left_out = ("version", "group", "error", "line", "copies", "outlier")
-    return {
-        kind: [[{name: value for name, value in row.items() if name not in left_out} for row in each] for each in lists]
-        for kind, lists in examples.items()
-    }
+    return {kind: [[_plain(row) for row in each] for each in lists] for kind, lists in examples.items()}
+
+
+def _plain(row: Pick) -> dict[str, Any]:
+    left_out = ("version", "group", "error", "line", "copies", "outlier", "name", "kept")
+    return text.plain(with_kept({name: value for name, value in row.items() if name not in left_out}, row["kept"]))

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from levit_batch.errors import OutputError
+from levit_batch.results.naming import naming_of
+from levit_batch.results.near.carried import Carried
 from levit_batch.results.near.hashes import groups, look_alikes
 from levit_batch.results.near.kept import Kept
 from levit_batch.results.near.neighbours import BLOCK, PAIRS, K, Work, neighbours
@@ -61,8 +63,9 @@ def review(
     other, see `neighbours`. Killed and called again, it goes on, unless the table has changed. Raises OutputError when
     embeddings were not written.
     """
-    files, names = files_with_embeddings(output), job_of(output)["class_names"]
-    suspects = Suspects(schema_of(files[0]), len(names))
+    files = files_with_embeddings(output)
+    naming = naming_of(job_of(output), schema := schema_of(files[0]), kept=True)
+    names, suspects = naming.classes, Suspects(schema, len(naming.classes))
     if suspects.by == "target":
         for _, rows in scan_files(files, [*COLUMNS, "error"]):
             suspects.learn(rows.filter(rows["error"].is_null()))
@@ -79,7 +82,7 @@ def review(
         kept = Kept(output, f"{spill.state.hexdigest()}-{K}-{BLOCK}-{PAIRS}")
         judged, limits = _judge(table, *neighbours(table, K, step, work, kept), quality, suspected, near)
         summary = _summary(judged, suspects.by) | limits
-        _write(output, table, judged, names, summary)
+        _write(output, table, judged, Carried(files, naming.kept, SCHEMA.names), names, summary)
         kept.clear()
     return summary
 
@@ -120,14 +123,20 @@ def _summary(judged: Judged, by: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(output: Output, table: Spilled, judged: Judged, names: list[str], summary: dict[str, Any]) -> None:
-    schema = SCHEMA.with_metadata({METADATA: json.dumps(summary)})
+def _write(
+    output: Output, table: Spilled, judged: Judged, carried: Carried, names: list[str], summary: dict[str, Any]
+) -> None:
+    def part(first: int) -> pa.Table:
+        rows = np.arange(first, min(first + ROW_GROUP_ROWS, len(table)))
+        return carried.beside(_rows(table, judged, rows, names))
 
     def write(sink: Any) -> None:
+        top = part(0)
+        schema = top.schema.with_metadata({METADATA: json.dumps(summary)})
         with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-            for first in range(0, len(table), ROW_GROUP_ROWS):
-                rows = np.arange(first, min(first + ROW_GROUP_ROWS, len(table)))
-                writer.write_table(_rows(table, judged, rows, names, schema))
+            writer.write_table(top.cast(schema))
+            for first in range(ROW_GROUP_ROWS, len(table), ROW_GROUP_ROWS):
+                writer.write_table(part(first).cast(schema))
 
     try:
         output.place.join(REVIEW).write_with(write)
@@ -135,7 +144,7 @@ def _write(output: Output, table: Spilled, judged: Judged, names: list[str], sum
         raise OutputError(f"{output}: {REVIEW} cannot be written: {e}") from None
 
 
-def _rows(table: Spilled, judged: Judged, rows: np.ndarray, names: list[str], schema: pa.Schema) -> pa.Table:
+def _rows(table: Spilled, judged: Judged, rows: np.ndarray, names: list[str]) -> pa.Table:
     nearest, suspected, quality = judged.nearest[rows], judged.suspected[rows], judged.quality[rows]
     alone, group = nearest < 0, judged.group[rows]
     suspected = pa.array(suspected.astype(np.int64), mask=suspected < 0)
@@ -147,4 +156,4 @@ def _rows(table: Spilled, judged: Judged, rows: np.ndarray, names: list[str], sc
         pa.array(quality.astype(np.float32), mask=np.isnan(quality)), suspected, pa.array(names, pa.string()).take(suspected),
         *judged.plane[rows].T.copy(),
     )  # fmt: skip
-    return pa.table([pa.array(column) if isinstance(column, np.ndarray) else column for column in columns], schema=schema)
+    return pa.table([pa.array(column) if isinstance(column, np.ndarray) else column for column in columns], schema=SCHEMA)

@@ -22,7 +22,7 @@ SIZES = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e
 MEANINGS = {
     "shard": "source file, relative to what the job was given",
     "row": "row in that file, from 0",
-    "target": "the truth, as the source has it",
+    "target": "the truth as a class number, counted like `label`",
     "label": "the most probable class",
     "label_name": "its name",
     "score": "its probability: softmax of the logits",

@@ -20,8 +20,8 @@ from levit_batch.table.read import chunk_file
 SCHEMA = pa.schema(
     [
         ("group", pa.string()), ("key", pa.float64()), ("shard", pa.string()), ("row", pa.int64()), ("version", pa.string()),
-        ("label", pa.int64()), ("label_name", pa.string()), ("score", pa.float32()), ("target_name", pa.string()),
-        ("error", pa.string()), ("image", pa.binary()), ("note", pa.string()),
+        ("name", pa.string()), ("label", pa.int64()), ("label_name", pa.string()), ("score", pa.float32()),
+        ("target_name", pa.string()), ("error", pa.string()), ("image", pa.binary()), ("note", pa.string()),
     ]
 )  # fmt: skip
 

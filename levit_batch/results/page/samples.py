@@ -5,6 +5,7 @@ import io
 import time
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from levit_batch.errors import LevitBatchError
@@ -13,9 +14,10 @@ from levit_batch.job.row import IMAGE_BYTES
 from levit_batch.pixels.decode import decode
 from levit_batch.results.best import Pick
 from levit_batch.results.looks import COLUMNS, SHOWN, Looks
+from levit_batch.results.naming import naming_of
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output
-from levit_batch.table.read import ChunkFile, chunk_files, job_of
+from levit_batch.table.read import ChunkFile, chunk_files, job_of, schema_of
 from levit_batch.table.scan import scan_files
 
 EDGE = 160  # pixels of a thumbnail's longest edge
@@ -26,9 +28,10 @@ def pick_samples(output: Output, n: int = SHOWN, files: list[ChunkFile] | None =
 
     Reads the narrow columns of all rows, or of those in `files`. The same rows give the same samples.
     """
-    looks, names = Looks(n), job_of(output)["class_names"]
-    for file, table in scan_files(chunk_files(output) if files is None else files, COLUMNS):
-        looks.add(table, names, file.written.version)
+    files = chunk_files(output) if files is None else files
+    looks, naming = Looks(n), naming_of(job_of(output), schema_of(files[0]) if files else pa.schema([]))
+    for file, table in scan_files(files, [*COLUMNS, *naming.columns]):
+        looks.add(table, naming, file.written.version)
     return looks.picks()
 
 

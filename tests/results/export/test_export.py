@@ -14,7 +14,7 @@ from PIL import Image
 
 from levit_batch.errors import ConfigError, OutputError
 from levit_batch.results.export.arrays import export_cleanlab, export_numpy, softmax
-from levit_batch.results.export.images import export_fiftyone
+from levit_batch.results.export.images import _field, export_fiftyone
 from levit_batch.results.export.text import export_csv, export_jsonl, for_spreadsheets
 from levit_batch.sources.source import open_source
 from levit_batch.table.rows import list_matrix
@@ -107,9 +107,15 @@ def test_fiftyone_folder(made, tmp_path):
     for key, label in said["labels"].items():
         row = by_row[label["attributes"]["shard"], label["attributes"]["row"]]
         assert label["label"] == row["label_name"] and label["confidence"] == pytest.approx(row["score"], abs=1e-5)
+        assert label["attributes"]["image_path"] == row["image.path"] and key.endswith(f"-{row['image.path'][2:-4]}")
         source = pq.read_table(str(made.path.parent / "source" / row["shard"])).slice(row["row"], 1)
         assert images[key].read_bytes() == source["image"][0].as_py()["bytes"]
     assert Image.open(images[key]).format == "PNG" and images[key].suffix == ".png"
+
+
+@pytest.mark.parametrize(("column", "field"), [("__key__", "key"), ("image.path", "image_path"), ("id", "source_id")])
+def test_a_column_is_called_as_fiftyone_allows(column, field):
+    assert _field(column) == field
 
 
 def test_fiftyone_leaves_out_shards_that_changed(tmp_path):

@@ -54,6 +54,8 @@ def test_tasks_hold_the_images_and_our_labels(made, tmp_path, capsys):
         row = by_row[task["data"]["shard"], task["data"]["row"]]
         image = unquote(task["data"]["image"]).removeprefix("/data/local-files/?d=")
         source = pq.read_table(str(made.path.parent / "source" / row["shard"])).slice(row["row"], 1)
+        assert (task["data"]["image.path"], task["data"]["note"]) == (row["image.path"], row["note"])
+        assert image.endswith(f"-{row['row']:09d}-{Path(row['image.path']).stem}.png")
         assert (tmp_path / image).read_bytes() == source["image"][0].as_py()["bytes"]
         (said,) = task["predictions"]
         assert said["score"] == pytest.approx(row["score"], abs=1e-5)

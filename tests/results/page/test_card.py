@@ -34,7 +34,8 @@ def test_load_dataset_opens_the_folder(tmp_path, format, precision):
 def test_class_names_stand_in_the_card_once(tmp_path):
     made = make_output(tmp_path, per_head=True)
     write_card(made.output, made.job, measure(made.output))
-    assert (made.path / "README.md").read_text().count("grey, light") == 1
+    assert (text := (made.path / "README.md").read_text()).count("grey, light") == 1
+    assert "| `target` | `int64` | the truth as a class number, counted like `label` |" in text
     rows = datasets.load_dataset(str(made.path), split="train", cache_dir=str(tmp_path / "cache"))
     for name in ("label", "target", "head_label", "distill_label"):
         assert rows.features[name].names == list(CLASSES), name
