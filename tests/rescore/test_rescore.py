@@ -228,7 +228,9 @@ def test_killed_it_goes_on(table, head, tmp_path):
     assert all(file.stat().st_mtime_ns == changed for file, changed in done.items())
     _, whole = rescored(table, head, tmp_path / "whole")
     assert rows(prepare(*args[1:2], str(head), args[-1]).output).equals(rows(whole))
-    assert len(list((tmp_path / "new/runs").iterdir())) == 1 and len(chunk_files(tmp_path / "new")) == len(require_files(table))
+    told = [json.loads(record.read_text()) for record in sorted((tmp_path / "new/runs").iterdir())]
+    assert [record["state"] for record in told] == ["killed", told[1]["state"]] and told[1]["state"].startswith("done")
+    assert sum(record["chunks"] for record in told) == len(chunk_files(tmp_path / "new")) == len(require_files(table))
     assert not [path for path in (tmp_path / "new").rglob("*") if path.name.startswith((".", "_"))]
 
 
