@@ -51,8 +51,8 @@ def print_diff(difference: dict) -> None:
     flips = [(f["from"], f["to"], count(f["rows"])) for f in difference["flips"][:SHOWN]]
     file = ["file"] if any(r["name"] for r in difference["look"]) else []
     rows = [
-        (*[r["name"] or ""][: len(file)], r["shard"], str(r["row"]), _sure(r["label_name"], r["score"]), _sure(r["other_name"], r["other_score"]),
-         r["target_name"] or "")
+        (*[r["name"] or ""][: len(file)], r["shard"], str(r["row"]), _sure(r["label_name"], r["score"]),
+         _sure(r["other_name"], r["other_score"]), r["target_name"] or "")
         for r in difference["look"]
     ]  # fmt: skip
     for title, head, lines, right in (

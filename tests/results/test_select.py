@@ -78,7 +78,7 @@ def test_show_prints_a_table_and_json(made, capsys):
     code, out, _ = run(capsys, "show", str(made.path), "--label", "grey, light", "-n", "3", "--json")
     assert [json.loads(line)["label_name"] for line in out.splitlines()] == ["grey, light"] * 3
     row, truth = json.loads(out.splitlines()[0]), [r for r in made.table.to_pylist() if r["label_name"] == "grey, light"][0]
-    assert list(row)[2:6] == ["target", "target_name", "label", "label_name"] and row["label"] == 3
+    assert list(row)[4:8] == ["target", "target_name", "label", "label_name"] and row["label"] == 3
     assert row["target"] == truth["target"] and row["target_name"] == CLASSES[truth["target"]]
     assert run(capsys, "show", str(made.path), "--where", "row > 1000")[1] == "no such rows\n"
 

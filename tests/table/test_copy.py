@@ -254,7 +254,7 @@ def test_the_command(tmp_path):
     made = make_output(tmp_path)
     command = [sys.executable, "-m", "pipelines.cli", "compact", str(made.path), "--to", str(tmp_path / "copy")]
     said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    assert said.stdout == f"1 files, 1 of them written now: {tmp_path}/copy/data\n"
+    assert said.stdout == f"1 file, 1 of them written now: {tmp_path}/copy/data\n"
     assert not list((tmp_path / "copy").rglob("_lock/*")) and len(require_files(made.output)) == 9
     for to, why in (
         ("", "a folder or a URL, not empty"),
