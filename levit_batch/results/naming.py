@@ -1,6 +1,6 @@
 """What a table's columns say to people: which of them names the file that a row is, which were kept, what class numbers mean."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,14 @@ def kept_columns(schema: pa.Schema, first: str | None = None) -> list[str]:
     return sorted((name for name in schema.names if name not in RESERVED), key=lambda name: name != first)
 
 
+def untaken(name: str, taken: Collection[str]) -> str:
+    """What a column of the source is called beside ours, `taken` (in lower case)."""
+    return f"source_{name}" if name.lower() in taken else name
+
+
 def with_kept(row: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     """`row` with the `kept` columns of its source after shard and row; one called as a column of ours is `source_<name>`."""
-    theirs = {f"source_{name}" if name.lower() in row else name: value for name, value in kept.items()}
+    theirs = {untaken(name, row): value for name, value in kept.items()}
     return {"shard": row["shard"], "row": row["row"], **theirs} | row
 
 

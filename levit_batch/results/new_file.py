@@ -4,23 +4,19 @@ A table replaces nothing; a page may replace an earlier page. Neither is ever wr
 """
 
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from fsspec.utils import glob_translate
 from pyarrow import fs
 
 from levit_batch.errors import ConfigError, OutputError, brief
-from levit_batch.storage.find import Listed, configured
 from levit_batch.storage.place import Place, place
 from levit_batch.storage.stores import FSSPEC
 from levit_batch.storage.url import scheme
-from levit_batch.table.copy_there import lies_in
+from levit_batch.table.apart import is_of_source, lies_in
 from levit_batch.table.output import Output
-from levit_batch.table.read import job_of
 
 PAGE = (".html", ".htm")
 
@@ -79,24 +75,8 @@ def _unwritable(file: NewFile, error: OSError) -> OutputError:
 def _require_apart(file: NewFile, output: Output) -> None:
     if lies_in(file.place, output.place):
         raise OutputError(f"{file.option} {file.path}: lies in the output {output}; name a file elsewhere")
-    if any(_holds(one, file.place) for one in configured(_reachable(file.place, output))):
+    if is_of_source(file.place, output):
         raise OutputError(
             f"{file.option} {file.path}: lies among what {output} is made from: it is a file of the source, or the next run "
             "would take it for one; name a file elsewhere"
         )
-
-
-def _reachable(at: Place, output: Output) -> list[str]:
-    """The places of the source that are on the disk, or the kind of store, that `at` is on."""
-    paths = job_of(output)["config"]["source"]["path"]
-    parts = [part for path in ([paths] if isinstance(paths, str) else paths) for part in path.split("::")]
-    return [part for part in parts if (os.path.isabs(part) if at.local else scheme(part) == scheme(at.url))]
-
-
-def _holds(one: Listed, at: Place) -> bool:
-    """Whether a place of the source is `at`, or is a folder or pattern that would find a file there."""
-    base = place(one.url)
-    if not lies_in(at, base):
-        return False
-    paths = [os.path.realpath(each.path) if at.local else each.path for each in (at, base)]
-    return one.pattern is None or bool(re.match(glob_translate(one.pattern), os.path.relpath(*paths)))

@@ -6,6 +6,7 @@ output, plan, publish       its files; what is done and pending; how what reader
 rows, stats, write          a chunk's table, its sums, its file
 read, scan                  what is there, read back
 compact, merge, copy        few large files in place of many small ones; a copy in few
+apart                       what would lie in an output, or among its source
 history                     the runs, and what those wrote that were cut off
 pieces                      a finished table as the source of another
 footer                      what the file says of itself, small

@@ -2,15 +2,12 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePath
-from urllib.parse import parse_qs
 
 from levit_batch.errors import OutputError
 from levit_batch.storage.place import Place
-from levit_batch.storage.url import scheme, split_options
+from levit_batch.table.apart import is_of_source, lies_in
 from levit_batch.table.copy_plan import CopyFile
 from levit_batch.table.output import CARD_MARK, COPY_FILE, DATA, Output
-from levit_batch.table.read import job_of
 from levit_batch.table.write import fingerprint_of, read_record
 
 READERS = 16  # of footers at once
@@ -21,26 +18,8 @@ def require_apart(output: Output, to: Output) -> None:
     """Raises OutputError where a copy in `to` would lie in the table `output`, or among the images that it was made from."""
     if lies_in(to.place, output.place):
         raise OutputError(f"{to}: a copy in few files needs a folder of its own, outside of {output}")
-    source = job_of(output).get("places", [])
-    if to.place.local and any(os.path.isabs(at) and _within(to.place.path, at) for at in source):
+    if is_of_source(to.place.join(DATA, f"00000{to.ending}"), output):
         raise OutputError(f"{to}: lies among what {output} is made from: the next run would take it for images; {REFUSED}")
-
-
-def lies_in(place: Place, other: Place) -> bool:
-    """Whether `place` is `other`, or lies below it: by links, too, and with whatever options to reach a bucket."""
-    if place.local and other.local:
-        return _within(place.path, other.path)
-    return _store(place) == _store(other) and PurePath(place.path).is_relative_to(other.path)
-
-
-def _within(path: str, folder: str) -> bool:
-    return PurePath(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def _store(place: Place) -> tuple[str, list[str]]:
-    """What a bucket's name is looked for in."""
-    bare, options = split_options(place.url)
-    return scheme(bare), parse_qs(options.removeprefix("?")).get("endpoint_override", [])
 
 
 def files_there(to: Output, fingerprint: str) -> dict[int, CopyFile]:

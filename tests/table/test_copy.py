@@ -160,7 +160,9 @@ def test_options_of_a_bucket_do_not_make_it_another(tmp_path, s3):
 
 def test_a_copy_does_not_lie_among_the_images(tmp_path):
     made = make_output(tmp_path / "images")
-    made.output.write_json("job.json", made.job | {"places": [str(tmp_path / "images")]})
+    config = made.job["config"]
+    source = config["source"] | {"path": str(tmp_path / "images")}
+    made.output.write_json("job.json", made.job | {"config": config | {"source": source}})
     with pytest.raises(OutputError, match="images/few: lies among what .* is made from: the next run would take it for images"):
         update(made, tmp_path / "images/few")
     assert update(made, tmp_path / "few")["files"] == 2

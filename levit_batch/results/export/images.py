@@ -14,7 +14,7 @@ from PIL import Image
 from levit_batch.job.chunks import Chunk, Shard
 from levit_batch.job.row import IMAGE_BYTES
 from levit_batch.results.export.text import new_folder, plain
-from levit_batch.results.naming import naming_of
+from levit_batch.results.naming import naming_of, untaken
 from levit_batch.results.near.looked_up import holding
 from levit_batch.sources.source import Source
 from levit_batch.table.output import Output, folder_of
@@ -123,7 +123,7 @@ def _label(row: dict, names: list[str]) -> dict:
 def _field(column: str) -> str:
     """A kept column's name as FiftyOne takes it for a field: no dots, no underscore in front, none of a label's own."""
     name = re.sub(r"\W", "_", column).strip("_") or "kept"
-    return f"source_{name}" if name.lower() in FIELDS else name
+    return untaken(name, FIELDS)
 
 
 def ending(data: bytes) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 
 from levit_batch.errors import OutputError
+from levit_batch.results.naming import untaken
 from levit_batch.table.read import ChunkFile
 from levit_batch.table.scan import scan_files
 
@@ -14,7 +15,7 @@ class Carried:
 
     def __init__(self, files: Sequence[ChunkFile], columns: Sequence[str], taken: Collection[str]):
         self.read = ["shard", "row", *columns]
-        self.names = [f"source_{name}" if name.lower() in taken else name for name in columns]
+        self.names = [untaken(name, taken) for name in columns]
         self.tables = scan_files(files, [*self.read, "error"]) if columns else iter(())
         self.left: list[pa.Table] = []  # rows that are read, and not yet asked for
 
