@@ -29,6 +29,8 @@ with ray_session(ComputeConfig(), verbose=sys.argv[1] == "verbose"):
     ray.remote(lambda: 1 / 0).remote()  # nobody asks how that went, as Ray Data does not ask its statistics
     time.sleep(1)
     print("as Ray prints")
+    (raylet,) = (process for process in psutil.Process().children() if process.name() == "raylet")
+    print("memory monitor every", raylet.environ()["RAY_memory_monitor_refresh_ms"], "ms")
     found = sorted({Path(word).name for word in words if word.endswith((".py", "raylet"))})
 print(answer, *found)
 """
@@ -39,7 +41,7 @@ def processes(how: str) -> set[str]:
     ended = subprocess.run([sys.executable, "-c", SESSION, how], capture_output=True, text=True, check=True)
     answer, *scripts = ended.stdout.split()
     assert answer == "42", "and nothing else on standard output, where a command's JSON goes"
-    assert how == "verbose" or ended.stderr == "as Ray prints\n"
+    assert how == "verbose" or ended.stderr == "as Ray prints\nmemory monitor every 0 ms\n"
     return set(scripts)
 
 
