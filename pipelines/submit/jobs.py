@@ -8,6 +8,7 @@ from levit_batch.errors import ConfigError
 from pipelines.submit.report import RUNNING, when
 from pipelines.submit.token import own_token
 
+AGENT_TRIES = 6  # at a head whose agents are not up yet: it says so, and takes nothing, after ten seconds
 OLDEST_RAY = (2, 59)  # has what pipelines/label/ray_execution.py asks of a pool of actors
 
 
@@ -39,6 +40,16 @@ class Jobs:
         if there.split(".")[:2] == ray.__version__.split(".")[:2]:
             return None
         return f"the cluster has Ray {there}, this machine {ray.__version__}; the job runs on the cluster's"
+
+    def submit(self, **job: Any) -> str:
+        """`JobSubmissionClient.submit_job`, also where the cluster is in its first minute. Raises RuntimeError."""
+        for _ in range(AGENT_TRIES - 1):
+            try:
+                return self.client.submit_job(**job)
+            except RuntimeError as e:
+                if "No available agent" not in str(e):
+                    raise
+        return self.client.submit_job(**job)
 
     def list(self) -> list[Any]:
         """Details of every job that this package submitted, oldest first."""

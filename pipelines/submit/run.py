@@ -48,7 +48,7 @@ def submit(
         try:
             if variables:
                 runtime_env["env_vars"] = hand_over(jobs.client, variables)
-            return jobs.client.submit_job(
+            return jobs.submit(
                 entrypoint=shlex.join([*python, "-m", "pipelines.cli", command[0], CONFIG_NAME, *command[1:]]),
                 submission_id=job_id,
                 runtime_env=runtime_env,

@@ -138,6 +138,8 @@ class Kills:
         if "Traceback" in err and process.returncode >= 0:
             print(err[-600:])
             self.counts["traceback"] += 1
+        elif process.returncode == 1:
+            print(*err.strip().splitlines()[-3:], sep="\n")  # what it says for itself
         if process.returncode == 0:
             self.finish()
         return f"exit {process.returncode}"

@@ -276,3 +276,28 @@ def test_relative_paths_become_whole_and_the_checkpoint_travels(tmp_path):
         item.startswith("ray") for item in env["pip"]
     )
     assert env["pip"][-1] == "rich"
+
+
+class Head500:
+    """What a client raises of a head that says `text` so many `times`, before it takes the job."""
+
+    def __init__(self, text: str, times: int):
+        self.text, self.left, self.asked = text, times, 0
+
+    def submit_job(self, **job):
+        self.asked, self.left = self.asked + 1, self.left - 1
+        if self.left >= 0:
+            raise RuntimeError(f"Request failed with status code 500: {self.text}.")
+        return job["submission_id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "times", "asked"),
+    [("No available agent to submit job, please try again later.", 2, 3), ("No available agent", 99, 6), ("broken", 1, 1)],
+)
+def test_a_head_in_its_first_minute_is_asked_again(text, times, asked):
+    jobs = Jobs.__new__(Jobs)
+    jobs.client = Head500(text, times)
+    with contextlib.nullcontext() if times == 2 else pytest.raises(RuntimeError, match=text[:5]):
+        assert jobs.submit(submission_id="x") == "x"
+    assert jobs.client.asked == asked
