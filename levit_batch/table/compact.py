@@ -46,10 +46,11 @@ def _compact(
     finish_publish(output, require, mark)
     live = look(output)
     _clear(output, live)
+    manifest = live.manifest
     if not live.current:
-        commit(output, keep(output, live, Change()), Change(), require)
+        manifest = commit(output, keep(output, live, Change()), Change(), require)
         live = look(output)
-    write_down(output, live.manifest)
+    write_down(output, manifest)
     before = sum(len(live[folder]) for folder in live)
     merges = [merge for folder in sorted(live) for merge in neighbours(folder, live[folder], rows)]
     total, done = sum(merge.bytes for merge in merges), 0

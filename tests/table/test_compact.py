@@ -9,11 +9,12 @@ import pytest
 
 from levit_batch.errors import OutputError
 from levit_batch.job.chunks import Chunk
+from levit_batch.storage.place import Place
 from levit_batch.table.compact import compact, neighbours
 from levit_batch.table.live import look
 from levit_batch.table.manifest import read_manifest
 from levit_batch.table.merge import Merge, groups_of, parts_of
-from levit_batch.table.output import Written
+from levit_batch.table.output import MANIFEST, Written
 from levit_batch.table.plan import Done, Plan
 from levit_batch.table.read import read_table, require_files
 from levit_batch.table.reopen import reopen_errors
@@ -135,6 +136,22 @@ def test_a_compact_that_was_killed_leaves_nothing_behind_after_the_next(tmp_path
     (made.path / "_swap/part-00-0123456789abcdef-00" / file.written.name).write_bytes(b"an old one")
     compact(made.output, lambda: None)
     assert inside(made.path) == sorted(inside(other.path) + ["_unmeasured"] * (said is not None))
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_half_a_manifest_is_none_whenever_it_is_read(tmp_path, monkeypatch, half):
+    """half: which of the reads, of a table whose manifest was lost, gets half the file, as if it were all of it."""
+    made, asked, read_bytes = make_output(tmp_path), [], Place.read_bytes
+    made.output.place.join(MANIFEST).delete()
+
+    def read(place):
+        data = read_bytes(place)
+        asked.extend([place] * place.path.endswith(MANIFEST))
+        return data[: len(data) // 2] if asked[half:] == [place] else data
+
+    monkeypatch.setattr(Place, "read_bytes", read)
+    assert compact(made.output, lambda: None)["after"] == 3 and len(asked) > half
+    assert named_by_manifest(made.output) and read_manifest(made.output).sums["rows"] == 120
 
 
 def test_a_part_that_cannot_be_read_is_named(tmp_path):
