@@ -296,15 +296,15 @@ def labelled(command: Run) -> Path:
 
 
 class Push(Run):
-    """To a Hub on loopback; what may go wrong are the requests."""
+    """A table to a Hub on loopback; what may go wrong are the requests, to it and to the table's store."""
 
-    stores = ("disk",)
+    stores = ("disk", "s3")
 
     def make(self) -> None:
         self.write_source(FIRST)
-        self.table = labelled(self)
-        (self.table / "report.html").write_text("page")
-        (self.table / "README.md").write_text("---\nlicense: mit\n---\ncard")
+        run_job(self.config())
+        self.store.root.join("report.html").write_bytes(b"page")
+        self.store.root.join("README.md").write_bytes(b"---\nlicense: mit\n---\ncard")
         self.hub = HubServer(self.folder / "hub", tokens={"hf_good"}).__enter__()
         self.hub.use(self.patch)
         self.patch.setenv("HF_TOKEN", "hf_good")
@@ -315,7 +315,7 @@ class Push(Run):
         return self.hub.url
 
     def act(self) -> int:
-        push(open_output(str(self.table)), "tester/labels")
+        push(open_output(self.store.url), "tester/labels")
         return 0
 
     def keep(self) -> None:
@@ -329,6 +329,7 @@ class Push(Run):
 
     def close(self) -> None:
         self.hub.__exit__()
+        super().close()
 
     def left(self) -> Any:
         folder = self.hub.folder / "datasets"
