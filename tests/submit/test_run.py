@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import ray
 from ray._raylet import GcsClient
 
 from levit_batch.errors import ConfigError
@@ -278,26 +279,35 @@ def test_relative_paths_become_whole_and_the_checkpoint_travels(tmp_path):
     assert env["pip"][-1] == "rich"
 
 
-class Head500:
-    """What a client raises of a head that says `text` so many `times`, before it takes the job."""
-
-    def __init__(self, text: str, times: int):
-        self.text, self.left, self.asked = text, times, 0
-
-    def submit_job(self, **job):
-        self.asked, self.left = self.asked + 1, self.left - 1
-        if self.left >= 0:
-            raise RuntimeError(f"Request failed with status code 500: {self.text}.")
-        return job["submission_id"]
-
-
 @pytest.mark.parametrize(
     ("text", "times", "asked"),
     [("No available agent to submit job, please try again later.", 2, 3), ("No available agent", 99, 6), ("broken", 1, 1)],
 )
 def test_a_head_in_its_first_minute_is_asked_again(text, times, asked):
-    jobs = Jobs.__new__(Jobs)
-    jobs.client = Head500(text, times)
-    with contextlib.nullcontext() if times == 2 else pytest.raises(RuntimeError, match=text[:5]):
-        assert jobs.submit(submission_id="x") == "x"
-    assert jobs.client.asked == asked
+    """text: what the head says, with status 500, so many `times` before it takes the job."""
+    heard = []
+
+    class Starting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.answer(200, json.dumps({"ray_version": ray.__version__}))
+
+        def do_POST(self):
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            late = len(heard) > times
+            self.answer(200 if late else 500, json.dumps({"job_id": "x", "submission_id": "x"}) if late else text)
+
+        def answer(self, status, text):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        jobs = Jobs(f"http://127.0.0.1:{server.server_port}")
+        with contextlib.nullcontext() if times == 2 else pytest.raises(RuntimeError, match=f"500: {text}"):
+            assert jobs.submit(entrypoint="true", submission_id="x") == "x"
+        server.shutdown()
+    assert [one["submission_id"] for one in heard] == ["x"] * asked
